@@ -1,0 +1,82 @@
+"""Everything that can be wrong with what a peer sent.
+
+::
+
+    ProtocolError                 code
+    ├── Malformed                 bytes or text that are not what the protocol says
+    │   ├── IdentityError         identity-malformed
+    │   ├── TopicError            topic-malformed
+    │   ├── FrameError            frame-malformed, frame-version, frame-too-large
+    │   ├── MessageError          message-malformed
+    │   ├── RecordError           record-malformed, record-kind-unknown, record-version, ...
+    │   └── ClaimError            claim-malformed
+    ├── SignatureInvalid          signature-invalid
+    └── SealBroken                seal-broken
+
+``code`` is stable and may be matched on; the text is for a person and says what to do.
+"""
+
+
+class ProtocolError(Exception):
+    """Base of this package's errors; ``code`` is stable, ``str()`` is for a person."""
+
+    code = "protocol-error"
+
+    def __init__(self, message: str, *, code: str | None = None) -> None:
+        super().__init__(message)
+        if code is not None:
+            self.code = code
+
+
+class Malformed(ProtocolError, ValueError):
+    """The input is not what the protocol says."""
+
+    code = "malformed"
+
+
+class IdentityError(Malformed):
+    """Not a node id, epoch or record id."""
+
+    code = "identity-malformed"
+
+
+class TopicError(Malformed):
+    """Not a topic of the tree."""
+
+    code = "topic-malformed"
+
+
+class FrameError(Malformed):
+    """Not a frame that this version can read."""
+
+    code = "frame-malformed"
+
+
+class MessageError(Malformed):
+    """Not a hello, welcome or acknowledgement."""
+
+    code = "message-malformed"
+
+
+class RecordError(Malformed):
+    """A record that cannot be understood: it goes to quarantine, its stream goes on."""
+
+    code = "record-malformed"
+
+
+class ClaimError(Malformed):
+    """Not a claim as the hub prints it."""
+
+    code = "claim-malformed"
+
+
+class SignatureInvalid(ProtocolError):
+    """Signed by somebody else, for somebody else, or changed on the way."""
+
+    code = "signature-invalid"
+
+
+class SealBroken(ProtocolError):
+    """A sealed blob was changed, moved to another place, or belongs to another key."""
+
+    code = "seal-broken"
