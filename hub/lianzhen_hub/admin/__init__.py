@@ -1,0 +1,1 @@
+"""What an admin at the machine may ask and order: ``views`` reads, ``routes`` is the door."""

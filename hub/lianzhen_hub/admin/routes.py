@@ -1,0 +1,135 @@
+"""The admin's door: a Unix socket in the state folder, for its owner alone.
+
+Whoever can open the socket can already read the database, so there is no second password here;
+accounts and roles come with the consoles.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import msgspec
+from aiohttp import web
+from sqlalchemy import Connection
+
+from lianzhen_hub.hub import Hub
+from lianzhen_hub.ingest.projector import RECEIPTS
+from lianzhen_protocol.identity import NodeId, record_id
+from lianzhen_protocol.records import RecordSeen
+from lianzhen_runtime.problems import json_answer, problems
+
+from . import views
+
+Body = TypeVar("Body")
+View = TypeVar("View")
+
+
+class NewClaim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A claim to print."""
+
+    box: str
+    clinic: str
+    days: int = 14
+
+
+class ClaimText(msgspec.Struct, frozen=True, kw_only=True):
+    """What goes onto the leaflet; the code stands nowhere else."""
+
+    text: str
+
+
+class Revocation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Why a box is taken out of service."""
+
+    reason: str
+
+
+class Done(msgspec.Struct, frozen=True, kw_only=True):
+    """It was done."""
+
+    done: bool = True
+
+
+def application(hub: Hub) -> web.Application:
+    """Every admin route."""
+    app = web.Application(middlewares=[problems])
+    desk = _Desk(hub)
+    app.add_routes(
+        [
+            web.post("/claims", desk.claim),
+            web.get("/nodes", desk.view(lambda db, _: views.nodes(db))),
+            web.post("/nodes/{node}/revoke", desk.revoke),
+            web.post("/nodes/{node}/approve", desk.approve),
+            web.post("/nodes/{node}/refuse", desk.refuse),
+            web.get("/log", desk.view(_log)),
+            web.get("/streams", desk.view(lambda db, _: views.streams(db))),
+            web.get("/quarantine", desk.view(lambda db, _: views.quarantine(db))),
+            web.get("/notices", desk.view(lambda db, _: views.notices(db))),
+            web.get("/records/{id}", desk.open),
+            web.get("/status", desk.status),
+        ]
+    )
+    return app
+
+
+def _log(db: Connection, request: web.Request) -> list[views.RecordView]:
+    query = request.query
+    return views.log(db, query.get("node"), query.get("stream"), int(query.get("limit", "20")))
+
+
+class _Desk:
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    async def claim(self, request: web.Request) -> web.Response:
+        wanted = await _body(request, NewClaim)
+        claim = await self._hub.fleet.new_claim(
+            wanted.box, wanted.clinic, self._hub.public_url, wanted.days
+        )
+        return json_answer(ClaimText(text=str(claim)), 201)
+
+    async def revoke(self, request: web.Request) -> web.Response:
+        wanted = await _body(request, Revocation)
+        await self._hub.revoke(request.match_info["node"], wanted.reason)
+        return json_answer(Done())
+
+    async def approve(self, request: web.Request) -> web.Response:
+        await self._hub.fleet.approve(request.match_info["node"], request.query.get("key", ""))
+        return json_answer(Done())
+
+    async def refuse(self, request: web.Request) -> web.Response:
+        await self._hub.fleet.refuse(request.match_info["node"], request.query.get("key", ""))
+        return json_answer(Done())
+
+    async def open(self, request: web.Request) -> web.Response:
+        """Show a record to a person, by name: that is what ``seen`` means at the box."""
+        try:
+            identity = record_id(bytes.fromhex(request.match_info["id"]))
+        except ValueError as error:
+            raise views.NoSuchRecord("a record id is 32 hexadecimal digits") from error
+        person = request.query.get("by", "")
+        hub = self._hub
+        found = await hub.database.read(lambda db: views.opened(db, hub.projector, identity))
+        if person:
+            now_ms = hub.now_ms()
+            node = NodeId(found.about.node)
+            seen = RecordSeen(record_id=identity, seen_by=person, seen_ms=now_ms)
+            await hub.database.write(lambda db: hub.outbox.append(db, node, RECEIPTS, seen, now_ms))
+            await hub.ingest.downlink.nudge([node])
+        return json_answer(found)
+
+    async def status(self, _request: web.Request) -> web.Response:
+        return json_answer(self._hub.status())
+
+    def view(
+        self, query: Callable[[Connection, web.Request], View]
+    ) -> Callable[[web.Request], Any]:
+        """A handler that answers with one read."""
+
+        async def handler(request: web.Request) -> web.Response:
+            return json_answer(await self._hub.database.read(lambda db: query(db, request)))
+
+        return handler
+
+
+async def _body(request: web.Request, kind: type[Body]) -> Body:
+    return msgspec.json.decode(await request.read(), type=kind)

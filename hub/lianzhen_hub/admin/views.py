@@ -1,0 +1,219 @@
+"""What an admin sees: nodes, the log, quarantine, notices. Each is one query on a snapshot."""
+
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, func, select
+
+from lianzhen_hub.ingest.projector import Projector
+from lianzhen_hub.store import tables
+from lianzhen_protocol import records
+from lianzhen_runtime.errors import LianzhenError
+
+MAX_ROWS = 1000
+
+
+class NoSuchRecord(LianzhenError):
+    """The hub has no record with this id."""
+
+    code = "record-unknown"
+    http_status = 404
+
+
+class NodeView(msgspec.Struct, frozen=True, kw_only=True):
+    """A box: who it is, whether it is there, what waits for an admin."""
+
+    node: str
+    box: str
+    clinic: str
+    status: str
+    enrolled_ms: int
+    online: list[str]
+    software: str | None
+    waiting_for_approval: bool
+    last_received_ms: int | None
+
+
+class RecordView(msgspec.Struct, frozen=True, kw_only=True):
+    """A record without what it says."""
+
+    id: str
+    node: str
+    epoch: str
+    stream: str
+    seq: int
+    kind: str
+    created_ms: int
+    received_ms: int
+
+
+class StreamView(msgspec.Struct, frozen=True, kw_only=True):
+    """One stream of one epoch in the log: how many records, and how many of them are applied."""
+
+    node: str
+    epoch: str
+    stream: str
+    committed: int
+    safe: int
+    logged: int
+    applied: int
+    held: int
+
+
+class HeldView(msgspec.Struct, frozen=True, kw_only=True):
+    """A record in quarantine."""
+
+    node: str
+    stream: str
+    seq: int
+    code: str
+    reason: str
+    at_ms: int
+
+
+class NoticeView(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that an admin should know."""
+
+    at_ms: int
+    node: str | None
+    code: str
+    detail: str
+
+
+class OpenedRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A record with what it says."""
+
+    about: RecordView
+    body: dict[str, Any]
+
+
+def nodes(connection: Connection) -> list[NodeView]:
+    """Every box that was ever enrolled."""
+    presence, approval, log = tables.presence, tables.approval, tables.log
+    online: dict[str, list[str]] = {}
+    software: dict[str, str] = {}
+    for row in connection.execute(select(presence)):
+        software[row.node] = row.software
+        if row.state == "online":
+            online.setdefault(row.node, []).append(row.session_group)
+    waiting = set(
+        connection.execute(select(approval.c.node).where(approval.c.state == "waiting")).scalars()
+    )
+    received = dict(
+        connection.execute(select(log.c.node, func.max(log.c.received_ms)).group_by(log.c.node))
+        .tuples()
+        .all()
+    )
+    return [
+        NodeView(
+            node=row.id,
+            box=row.box,
+            clinic=row.clinic,
+            status=row.status,
+            enrolled_ms=row.enrolled_ms,
+            online=sorted(online.get(row.id, [])),
+            software=software.get(row.id),
+            waiting_for_approval=row.id in waiting,
+            last_received_ms=received.get(row.id),
+        )
+        for row in connection.execute(select(tables.node).order_by(tables.node.c.enrolled_ms))
+    ]
+
+
+def log(
+    connection: Connection, node: str | None, stream: str | None, limit: int
+) -> list[RecordView]:
+    """The newest applied records, newest first."""
+    table = tables.record
+    query = select(table).order_by(table.c.log_id.desc(), table.c.seq.desc())
+    if node:
+        query = query.where(table.c.node == node)
+    if stream:
+        query = query.where(table.c.stream == stream)
+    return [_record(row) for row in connection.execute(query.limit(min(limit, MAX_ROWS)))]
+
+
+def streams(connection: Connection) -> list[StreamView]:
+    """Every stream in numbers, counted from the rows themselves and not from the marks."""
+    key = ("node", "epoch", "stream")
+
+    def counted(table: Any, amount: Any) -> dict[tuple[Any, ...], int]:
+        columns = [table.c[name] for name in key]
+        rows = connection.execute(select(*columns, amount).group_by(*columns))
+        return {tuple(row[:3]): row[3] for row in rows}
+
+    logged = counted(tables.log, func.sum(tables.log.c.count))
+    applied = counted(tables.record, func.count())
+    held_rows = connection.execute(
+        select(tables.log.c.node, tables.log.c.epoch, tables.log.c.stream, func.count())
+        .join(tables.quarantine, tables.quarantine.c.log_id == tables.log.c.id)
+        .where(tables.quarantine.c.state == "held")
+        .group_by(tables.log.c.node, tables.log.c.epoch, tables.log.c.stream)
+    )
+    held = {tuple(row[:3]): row[3] for row in held_rows}
+    rows = connection.execute(select(tables.mark).order_by(*(tables.mark.c[name] for name in key)))
+    return [
+        StreamView(
+            node=row.node,
+            epoch=row.epoch.hex(),
+            stream=row.stream,
+            committed=row.committed,
+            safe=row.safe,
+            logged=int(logged.get((row.node, row.epoch, row.stream), 0)),
+            applied=applied.get((row.node, row.epoch, row.stream), 0),
+            held=held.get((row.node, row.epoch, row.stream), 0),
+        )
+        for row in rows
+    ]
+
+
+def quarantine(connection: Connection) -> list[HeldView]:
+    """What could not be applied, newest first."""
+    table = tables.quarantine
+    query = select(table).where(table.c.state == "held").order_by(table.c.log_id.desc())
+    return [
+        HeldView(
+            node=row.node,
+            stream=row.stream,
+            seq=row.seq,
+            code=row.code,
+            reason=row.reason,
+            at_ms=row.at_ms,
+        )
+        for row in connection.execute(query.limit(MAX_ROWS))
+    ]
+
+
+def notices(connection: Connection) -> list[NoticeView]:
+    """What admins were told, newest first."""
+    query = select(tables.notice).order_by(tables.notice.c.id.desc()).limit(MAX_ROWS)
+    return [
+        NoticeView(at_ms=row.at_ms, node=row.node, code=row.code, detail=row.detail)
+        for row in connection.execute(query)
+    ]
+
+
+def opened(connection: Connection, projector: Projector, identity: bytes) -> OpenedRecord:
+    """A record and what it says; NoSuchRecord."""
+    row = connection.execute(
+        select(tables.record).where(tables.record.c.id == identity)
+    ).one_or_none()
+    if row is None:
+        raise NoSuchRecord("the hub has no record with that id")
+    run = connection.execute(select(tables.log).where(tables.log.c.id == row.log_id)).one()
+    entry = dict(projector.entries(connection, run))[row.seq]
+    body = records.open_body(records.decode(entry))
+    return OpenedRecord(about=_record(row), body=msgspec.to_builtins(body))
+
+
+def _record(row: Any) -> RecordView:
+    return RecordView(
+        id=row.id.hex(),
+        node=row.node,
+        epoch=row.epoch.hex(),
+        stream=row.stream,
+        seq=row.seq,
+        kind=row.kind,
+        created_ms=row.created_ms,
+        received_ms=row.received_ms,
+    )

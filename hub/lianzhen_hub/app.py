@@ -1,0 +1,78 @@
+"""Runs a hub: broker, gate, ingest, projection, HTTPS for boxes, a socket for admins, probes."""
+
+import asyncio
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from sqlalchemy.exc import OperationalError
+
+from lianzhen_protocol.identity import HUB_NAME
+from lianzhen_runtime import log, tls
+from lianzhen_runtime.http import exposition, serving
+from lianzhen_runtime.problems import json_answer, problems
+from lianzhen_runtime.supervise import supervised
+
+from . import __version__
+from .admin import routes as admin
+from .fleet.routes import PREFIX, Enrolment
+from .hub import Hub
+from .settings import Settings
+
+_FAULTS = (OSError, TimeoutError, OperationalError)
+_log = log.Log("lianzhen.hub")
+
+
+async def run(settings: Settings) -> None:
+    """Run until cancelled. Unavailable, in one sentence, for what keeps it from starting."""
+    log.configure(settings.log_level)
+    async with Hub(settings) as hub:
+        pair = hub.authority.issue_hub(settings.names).path
+        server = tls.server_context(pair, pair, hub.authority.ca_pem)
+        async with (
+            serving(_public(hub), host=settings.listen, port=settings.https_port, tls=server),
+            serving(_probes(hub), port=settings.status_port),
+            serving(admin.application(hub), path=settings.folder / "admin.sock"),
+            asyncio.TaskGroup() as services,
+        ):
+            services.create_task(supervised("broker", hub.broker.run), name="broker")
+            services.create_task(supervised("gate", hub.gate.run, faults=_FAULTS), name="gate")
+            services.create_task(
+                supervised("ingest", lambda: _ingest(hub), faults=_FAULTS, cap=5.0), name="ingest"
+            )
+            services.create_task(
+                supervised("projection", hub.ingest.project, faults=_FAULTS), name="projection"
+            )
+            _log.info("hub runs", version=__version__, backend=hub.database.backend)
+
+
+async def _ingest(hub: Hub) -> None:
+    await hub.broker.started()
+    identity = hub.authority.hub_client().path
+    context = tls.client_context(hub.authority.ca_pem, hub.clock, HUB_NAME, (identity, identity))
+    await hub.ingest.run(hub.broker.address, context)
+
+
+def _public(hub: Hub) -> web.Application:
+    """What the network may reach: enrolment, and whether we are well."""
+    app = web.Application(middlewares=[problems])
+    app.add_subapp(PREFIX, Enrolment(hub.fleet, hub.authority, hub.signer).application())
+    app.add_routes([web.get("/health", _health(hub))])
+    return app
+
+
+def _probes(hub: Hub) -> web.Application:
+    app = web.Application(middlewares=[problems])
+
+    async def metrics(_request: web.Request) -> web.Response:
+        return exposition(hub.metrics())
+
+    app.add_routes([web.get("/health", _health(hub)), web.get("/metrics", metrics)])
+    return app
+
+
+def _health(hub: Hub) -> Handler:
+    async def health(_request: web.Request) -> web.Response:
+        found = hub.health()
+        return json_answer(found, 200 if found.ok else 503)
+
+    return health

@@ -1,0 +1,198 @@
+"""The hub's command line. Every verb but ``run`` and ``check-config`` asks a running hub."""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+import segno
+
+from lianzhen_protocol.errors import ClaimError
+from lianzhen_runtime.config import load
+from lianzhen_runtime.errors import LianzhenError, Unavailable
+from lianzhen_runtime.program import run_program
+
+from . import __version__, app
+from .settings import DEFAULT_FILE, Settings
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every verb and option."""
+    top = argparse.ArgumentParser(prog="lianzhen-hub", description="The Lianzhen hub.")
+    top.add_argument("--version", action="version", version=__version__)
+    top.add_argument("--config", type=Path, help=f"configuration file ({DEFAULT_FILE})")
+    top.add_argument("--state", help="state folder, instead of the configuration's")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
+    verbs.add_parser("run", help="run the hub in the foreground")
+    verbs.add_parser("check-config", help="say what is wrong with the configuration, if anything")
+    claim = verbs.add_parser("claim", help="print the claim of a new box, as text and QR code")
+    claim.add_argument("box", help="the id printed on the box")
+    claim.add_argument("--clinic", required=True)
+    claim.add_argument("--days", type=int, default=14, help="how long it is good for")
+    claim.add_argument("--text", action="store_true", help="the text alone, without the QR code")
+    verbs.add_parser("nodes", help="every box: who, where, online or not")
+    revoke = verbs.add_parser("revoke", help="take a box out of service, for good")
+    revoke.add_argument("node")
+    revoke.add_argument("--reason", required=True)
+    for verb, help_ in (
+        ("approve", "give a box whose certificate ran out a new one"),
+        ("refuse", "do not"),
+    ):
+        decide = verbs.add_parser(verb, help=help_)
+        decide.add_argument("node")
+        decide.add_argument("--key", default="", help="which key, where several ask")
+    log = verbs.add_parser("log", help="the newest records")
+    log.add_argument("--node")
+    log.add_argument("--stream")
+    log.add_argument("--limit", type=int, default=20)
+    opened = verbs.add_parser("open", help="show one record; its box learns who saw it")
+    opened.add_argument("id")
+    opened.add_argument("--by", required=True, help="your name, as the clinic will read it")
+    verbs.add_parser("streams", help="every stream in numbers")
+    verbs.add_parser("quarantine", help="records that could not be applied")
+    verbs.add_parser("notices", help="what an admin should know")
+    verbs.add_parser("status", help="the state of every part")
+    for verb in _LISTS:
+        verbs.choices[verb].add_argument("--json", action="store_true")
+    return top
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Do one verb; the exit status. Errors are one sentence on standard error."""
+    options = parser().parse_args(arguments)
+    try:
+        return _do(options, _settings(options))
+    except (LianzhenError, ClaimError) as error:
+        print(f"lianzhen-hub: {error}", file=sys.stderr)
+        return getattr(error, "exit_status", 2)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    path = options.config or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
+    settings = load(path, Settings)
+    return msgspec.structs.replace(settings, state=options.state) if options.state else settings
+
+
+def _do(options: argparse.Namespace, settings: Settings) -> int:
+    match options.verb:
+        case "run":
+            return run_program("lianzhen-hub", lambda: app.run(settings))
+        case "check-config":
+            print(f"the configuration is good; state in {settings.folder}")
+        case "claim":
+            _claim(options, settings)
+        case "revoke":
+            body = {"reason": options.reason}
+            _ask(settings, "POST", f"/nodes/{options.node}/revoke", json=body)
+            print(f"{options.node} is out of service: disconnected, and refused from now on")
+        case "approve" | "refuse":
+            path = f"/nodes/{options.node}/{options.verb}"
+            _ask(settings, "POST", path, params={"key": options.key})
+            print(f"{options.node}: {options.verb}d")
+        case "open":
+            found = _ask(settings, "GET", f"/records/{options.id}", params={"by": options.by})
+            print(_pretty(found))
+        case _:
+            _list(options, settings)
+    return 0
+
+
+def _claim(options: argparse.Namespace, settings: Settings) -> None:
+    wanted = {"box": options.box, "clinic": options.clinic, "days": options.days}
+    text = _ask(settings, "POST", "/claims", json=wanted)["text"]
+    if not options.text:
+        segno.make(text, error="m").terminal(out=sys.stdout, compact=True)
+    print(text)
+
+
+def _list(options: argparse.Namespace, settings: Settings) -> None:
+    params = {
+        name: str(value)
+        for name in ("node", "stream", "limit")
+        if (value := getattr(options, name, None)) is not None
+    }
+    found = _ask(settings, "GET", f"/{options.verb}", params=params)
+    line = _LISTS[options.verb]
+    if options.json or line is None:
+        print(_pretty(found))
+        return
+    for row in found:
+        print(line(row))
+
+
+def _when(ms: int | None) -> str:
+    if ms is None:
+        return "never"
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(" ", "seconds")
+
+
+def _node_line(row: dict[str, Any]) -> str:
+    waits = "  WAITS FOR APPROVAL" if row["waiting_for_approval"] else ""
+    online = "+".join(row["online"]) or "offline"
+    last = _when(row["last_received_ms"])
+    return (
+        f"{row['node']}  {row['status']:8} {online:12} {row['box']}  {row['clinic']}  {last}{waits}"
+    )
+
+
+def _log_line(row: dict[str, Any]) -> str:
+    return (
+        f"{_when(row['received_ms'])}  {row['id']}  {row['node']}  "
+        f"{row['stream']} {row['seq']}  {row['kind']}"
+    )
+
+
+def _stream_line(row: dict[str, Any]) -> str:
+    return (
+        f"{row['node']}  {row['epoch'][:8]}  {row['stream']:32} {row['committed']} committed, "
+        f"{row['logged']} logged, {row['applied']} applied, {row['held']} in quarantine"
+    )
+
+
+def _held_line(row: dict[str, Any]) -> str:
+    return f"{_when(row['at_ms'])}  {row['node']}  {row['stream']} {row['seq']}  {row['reason']}"
+
+
+def _notice_line(row: dict[str, Any]) -> str:
+    return f"{_when(row['at_ms'])}  {row['node'] or '-'}  {row['code']}: {row['detail']}"
+
+
+_LISTS: dict[str, Callable[[dict[str, Any]], str] | None] = {
+    "nodes": _node_line,
+    "log": _log_line,
+    "streams": _stream_line,
+    "quarantine": _held_line,
+    "notices": _notice_line,
+    "status": None,
+}
+
+
+def _pretty(value: Any) -> str:
+    return msgspec.json.format(msgspec.json.encode(value)).decode()
+
+
+def _ask(settings: Settings, method: str, path: str, **more: Any) -> Any:
+    return asyncio.run(_asked(settings, method, path, **more))
+
+
+async def _asked(settings: Settings, method: str, path: str, **more: Any) -> Any:
+    socket = settings.folder / "admin.sock"
+    connector = aiohttp.UnixConnector(path=str(socket))
+    try:
+        async with (
+            aiohttp.ClientSession("http://hub", connector=connector) as hub,
+            hub.request(method, path, **more) as answer,
+        ):
+            body = msgspec.json.decode(await answer.read())
+    except (aiohttp.ClientConnectionError, OSError) as error:
+        raise Unavailable(f"no hub answers on {socket}; is 'lianzhen-hub run' running?") from error
+    if answer.status >= 400:
+        raise LianzhenError(body["detail"], code=body["code"])
+    return body

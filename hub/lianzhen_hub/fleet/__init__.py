@@ -1,0 +1,1 @@
+"""Who may speak: the authority, claims, certificates, their renewal and their end."""

@@ -1,0 +1,153 @@
+"""The hub's parts, put together once. ``app`` runs them, ``admin`` asks them."""
+
+import time
+from collections.abc import Iterable
+from typing import Self
+
+import msgspec
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from lianzhen_protocol.identity import NodeId
+from lianzhen_runtime.files import private_folder
+from lianzhen_runtime.keys import FileKeys
+
+from . import __version__
+from .broker.configuration import BrokerSettings
+from .broker.gate import Gate
+from .broker.mosquitto import Broker
+from .fleet.authority import Authority
+from .fleet.fleet import Fleet
+from .ingest.downlink import Outbox
+from .ingest.projector import Projector
+from .ingest.service import Ingest, IngestStatus
+from .ingest.vault import Vault
+from .settings import Settings
+from .store.database import Database
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """What a probe compares: identity and version, not just that something answers."""
+
+    ok: bool
+    program: str
+    version: str
+    pin: str
+    broker: bool
+    listening: bool
+
+
+class HubStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that ``lianzhen-hub status`` shows."""
+
+    health: Health
+    backend: str
+    url: str
+    sessions: int
+    ingest: IngestStatus
+    crl_age_s: float
+    broker_pid: int | None
+
+
+class Hub:
+    """All parts of a hub. ``open`` the database before anything is asked of it."""
+
+    def __init__(self, settings: Settings) -> None:
+        folder = private_folder(settings.folder, 0o711)  # the broker's user passes through
+        self.public_url = settings.public_url
+        self.database = Database(settings.database_url)
+        self.authority = Authority(folder / "ca")
+        keys = FileKeys(folder / "keys")
+        self.vault = Vault(keys, self.database)
+        self.outbox = Outbox(self.vault)
+        self.projector = Projector(self.vault, self.outbox)
+        self.fleet = Fleet(self.database, self.authority, keys, mqtt_port=settings.mqtt_port)
+        self.signer = self.authority.signer()
+        broker = BrokerSettings(address=settings.listen, port=settings.mqtt_port)
+        self.broker = Broker(folder / "broker", broker, self.authority, names=settings.names)
+        self.gate = Gate(self.fleet, self.authority, self.broker)
+        self.ingest = Ingest(
+            self.database,
+            self.vault,
+            self.outbox,
+            self.fleet,
+            self.signer,
+            self.clock,
+            safe_on_commit=settings.safe == "commit",
+        )
+
+    async def __aenter__(self) -> Self:
+        await self.database.__aenter__()
+        await self.fleet.sync()
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.database.__aexit__(*exception)
+
+    async def revoke(self, node: str, reason: str) -> None:
+        """Take a box out of service: when this returns it is neither connected nor heard."""
+        await self.fleet.revoke(node, reason)
+        self.ingest.revoked(NodeId(node))
+        await self.gate.step()
+
+    @staticmethod
+    def clock() -> float:
+        """Seconds since 1970, UTC: a hub's own clock is kept by its operating system."""
+        return time.time()
+
+    def now_ms(self) -> int:
+        """The same in milliseconds."""
+        return int(self.clock() * 1000)
+
+    def health(self) -> Health:
+        """Healthy: the broker runs and the ingest listens."""
+        broker, listening = self.broker.pid is not None, self.ingest.listening
+        return Health(
+            ok=broker and listening,
+            program="lianzhen-hub",
+            version=__version__,
+            pin=self.authority.spki_pin.hex(),
+            broker=broker,
+            listening=listening,
+        )
+
+    def status(self) -> HubStatus:
+        """The state of every part."""
+        return HubStatus(
+            health=self.health(),
+            backend=self.database.backend,
+            url=self.public_url,
+            sessions=len(list(self.ingest.sessions())),
+            ingest=self.ingest.status,
+            crl_age_s=min(self.broker.crl_age_s, 1e9),
+            broker_pid=self.broker.pid,
+        )
+
+    def metrics(self) -> Iterable[Metric]:
+        """For Prometheus; names end in their unit."""
+        about = GaugeMetricFamily("lianzhen_hub_info", "Version", labels=["version", "backend"])
+        about.add_metric([__version__, self.database.backend], 1)
+        yield about
+        found = self.ingest.status
+        gauges = {
+            "lianzhen_hub_sessions": len(list(self.ingest.sessions())),
+            "lianzhen_hub_queue_bytes": found.queued_bytes,
+            "lianzhen_hub_crl_age_seconds": min(self.broker.crl_age_s, 1e9),
+            "lianzhen_hub_broker_up": int(self.broker.pid is not None),
+            "lianzhen_hub_listening": int(self.ingest.listening),
+        }
+        for name, value in gauges.items():
+            yield GaugeMetricFamily(name, name.removeprefix("lianzhen_hub_"), value)
+        counters = {
+            "lianzhen_hub_records": found.records,
+            "lianzhen_hub_frames": found.frames,
+            "lianzhen_hub_commits": found.transactions,
+            "lianzhen_hub_dropped_frames": found.dropped_frames,
+            "lianzhen_hub_applied": found.applied,
+            "lianzhen_hub_quarantined": found.quarantined,
+        }
+        for name, value in counters.items():
+            yield CounterMetricFamily(name, name.removeprefix("lianzhen_hub_"), value)
+        turned = CounterMetricFamily("lianzhen_hub_turned", "Not taken", labels=["code"])
+        for code, count in found.turned.items():
+            turned.add_metric([code], count)
+        yield turned

@@ -1,0 +1,177 @@
+"""From frames to the log: one transaction appends the records and moves the marks.
+
+Runs on the database's writer thread. Whoever calls it sends the acknowledgements, and only
+after the transaction has been committed.
+"""
+
+import secrets
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from sqlalchemy import Connection, select
+
+from lianzhen_hub.store import sql, tables
+from lianzhen_protocol import chain
+from lianzhen_protocol.errors import ProtocolError
+from lianzhen_protocol.frame import Frame, FrameCodec, FrameError, body_of
+from lianzhen_protocol.identity import Epoch, NodeId
+from lianzhen_protocol.lanes import Group, lane_of
+from lianzhen_protocol.marks import Position, StreamMark
+from lianzhen_protocol.receiver import Accepted, Divergent, Gap, receive
+from lianzhen_protocol.sealing import NONCE_BYTES, record_place
+
+from .vault import Vault
+
+
+class Arrived(NamedTuple):
+    """A frame as the broker delivered it: the topic's node and stream, and the bytes."""
+
+    node: NodeId
+    stream: str
+    wire: bytes
+
+
+class Mark(NamedTuple):
+    """How far a stream is in, and how far that is safe."""
+
+    committed: Position
+    safe: int
+
+
+class StreamKey(NamedTuple):
+    """A stream of one epoch of one box."""
+
+    node: NodeId
+    epoch: Epoch
+    stream: str
+
+
+class Turned(NamedTuple):
+    """A frame that was not taken. ``code`` is ``unknown-session``, or that of its error."""
+
+    node: NodeId
+    group: Group
+    code: str
+    detail: str
+
+
+class Outcome(NamedTuple):
+    """What one transaction did: marks to acknowledge, and what was turned away."""
+
+    marks: dict[StreamKey, StreamMark]
+    moved: dict[StreamKey, Mark]
+    turned: list[Turned]
+    records: int
+
+
+Admitted = Callable[[NodeId, Group], Epoch | None]
+"""The epoch that a box's live session speaks for, or None without a hello."""
+
+
+class Intake:
+    """Commits frames. ``safe_on_commit``: this database is its own backup, by configuration."""
+
+    def __init__(self, vault: Vault, admitted: Admitted, *, safe_on_commit: bool) -> None:
+        self._vault = vault
+        self._admitted = admitted
+        self._safe_on_commit = safe_on_commit
+        self._codec = FrameCodec()
+        self._marks: dict[StreamKey, Mark] = {}
+
+    def commit(self, connection: Connection, batch: Sequence[Arrived], now_ms: int) -> Outcome:
+        """Append what is new in ``batch``; call ``settle`` once the transaction is committed."""
+        outcome = Outcome({}, {}, [], 0)
+        rows = []
+        count = 0
+        for arrived in batch:
+            frame = self._admit(arrived, outcome)
+            if frame is None:
+                continue
+            key = StreamKey(arrived.node, frame.epoch, frame.stream)
+            mark = outcome.moved.get(key) or self.mark(connection, key)
+            verdict = receive(mark.committed, frame)
+            if isinstance(verdict, Accepted):
+                safe = verdict.position.seq if self._safe_on_commit else mark.safe
+                mark = outcome.moved[key] = Mark(verdict.position, safe)
+                count += len(verdict.records)
+                rows.append(self._row(connection, key, frame, verdict, arrived.wire, now_ms))
+            gap = isinstance(verdict, Gap | Divergent)
+            outcome.marks[key] = StreamMark(frame.stream, mark.committed, mark.safe, gap)
+        if rows:
+            connection.execute(tables.log.insert(), rows)
+            sql.upsert(
+                connection, tables.mark, [_mark_row(*item) for item in outcome.moved.items()]
+            )
+        return outcome._replace(records=count)
+
+    def settle(self, outcome: Outcome) -> None:
+        """The transaction is committed: remember where its streams stand."""
+        self._marks |= outcome.moved
+
+    def forget(self, node: NodeId) -> None:
+        """Read a box's marks from the database again."""
+        self._marks = {key: mark for key, mark in self._marks.items() if key.node != node}
+
+    def mark(self, connection: Connection, key: StreamKey) -> Mark:
+        """Where a stream stands; at its genesis if nothing of it came yet."""
+        if (known := self._marks.get(key)) is not None:
+            return known
+        table = tables.mark.c
+        row = connection.execute(
+            select(table.committed, table.hash, table.safe).where(
+                table.node == key.node, table.epoch == key.epoch, table.stream == key.stream
+            )
+        ).one_or_none()
+        if row is None:
+            return Mark(Position(0, chain.genesis(*key)), 0)
+        return Mark(Position(row.committed, row.hash), row.safe)
+
+    def _admit(self, arrived: Arrived, outcome: Outcome) -> Frame | None:
+        """The frame, if it can be read and its session is known; else why not, in ``outcome``."""
+        group = Group.URGENT
+        try:
+            group = lane_of(arrived.stream).group
+            frame = self._codec.decode(arrived.wire)
+            if frame.stream != arrived.stream:
+                raise FrameError(f"a frame of {frame.stream} on the topic of {arrived.stream}")
+        except ProtocolError as error:
+            outcome.turned.append(Turned(arrived.node, group, error.code, str(error)))
+            return None
+        if self._admitted(arrived.node, group) != frame.epoch:
+            outcome.turned.append(Turned(arrived.node, group, "unknown-session", ""))
+            return None
+        return frame
+
+    def _row(
+        self,
+        connection: Connection,
+        key: StreamKey,
+        frame: Frame,
+        accepted: Accepted,
+        wire: bytes,
+        now_ms: int,
+    ) -> dict[str, object]:
+        whole = accepted.first == frame.first
+        body = body_of(wire) if whole else self._codec.pack(accepted.records)
+        place = record_place(*key, accepted.first)
+        data_key = self._vault.key(connection, key.node, key.epoch)
+        return {
+            **_columns(key),
+            "first": accepted.first,
+            "count": len(accepted.records),
+            "sealed": data_key.seal(secrets.token_bytes(NONCE_BYTES), body, place),
+            "received_ms": now_ms,
+        }
+
+
+def _columns(key: StreamKey) -> dict[str, object]:
+    return {"node": key.node, "epoch": key.epoch, "stream": key.stream}
+
+
+def _mark_row(key: StreamKey, mark: Mark) -> dict[str, object]:
+    return {
+        **_columns(key),
+        "committed": mark.committed.seq,
+        "hash": mark.committed.hash,
+        "safe": mark.safe,
+    }

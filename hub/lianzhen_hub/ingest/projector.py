@@ -1,0 +1,128 @@
+"""From the log to what it means: a second step, idempotent, that no record can stop.
+
+The cursor moves in the transaction that applies what lies before it, and every record is keyed
+by its own id, so a step that is repeated, or a history that arrives twice through a fork, changes
+nothing. A record that cannot be applied waits in quarantine and its author is told.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Row, select
+
+from lianzhen_hub.store import sql, tables
+from lianzhen_protocol import records
+from lianzhen_protocol.errors import ProtocolError, RecordError
+from lianzhen_protocol.frame import FrameCodec
+from lianzhen_protocol.identity import Epoch, NodeId
+from lianzhen_protocol.records import Record, RecordRejected, RecordSeen
+from lianzhen_protocol.sealing import record_place
+
+from .downlink import Outbox
+from .vault import Vault
+
+CHUNK = 32
+"""Log rows in one transaction: short, as the intake waits for the same writer."""
+
+RECEIPTS = "record.receipts"
+"""The down stream that tells a box what became of its records."""
+
+_CURSOR = "record"
+
+
+class Step(NamedTuple):
+    """What one step did. ``told``: boxes for which something lies in the outbox now."""
+
+    rows: int
+    applied: int
+    quarantined: int
+    told: frozenset[NodeId]
+
+
+class Projector:
+    """Runs on the database's writer thread."""
+
+    def __init__(self, vault: Vault, outbox: Outbox) -> None:
+        self._vault = vault
+        self._outbox = outbox
+        self._codec = FrameCodec()
+
+    def step(self, connection: Connection, now_ms: int) -> Step:
+        """Apply the next rows of the log; ``rows`` is 0 when there are none."""
+        rows = self._next(connection)
+        if not rows:
+            return Step(0, 0, 0, frozenset())
+        applied: list[dict[str, Any]] = []
+        held: list[dict[str, Any]] = []
+        told: set[NodeId] = set()
+        for row in rows:
+            for seq, entry in self.entries(connection, row):
+                identity = None
+                try:
+                    record = records.decode(entry)
+                    identity = record.id
+                    _check(record)
+                except RecordError as error:
+                    held.append(_held(row, seq, error, now_ms))
+                    if identity is not None:
+                        answer = RecordRejected(
+                            record_id=identity, code=error.code, reason=str(error)
+                        )
+                        self._outbox.append(connection, row.node, RECEIPTS, answer, now_ms)
+                        told.add(row.node)
+                else:
+                    applied.append(_applied(row, seq, record))
+        sql.insert_new(connection, tables.record, applied)
+        sql.insert_new(connection, tables.quarantine, held)
+        cursor = {"projection": _CURSOR, "log_id": rows[-1].id}
+        sql.upsert(connection, tables.cursor, [cursor])
+        return Step(len(rows), len(applied), len(held), frozenset(told))
+
+    def entries(self, connection: Connection, row: Row[Any]) -> Iterator[tuple[int, bytes]]:
+        """(seq, record bytes) of a row of the log."""
+        node, epoch = NodeId(row.node), Epoch(row.epoch)
+        place = record_place(node, epoch, row.stream, row.first)
+        body = self._vault.key(connection, node, epoch).open(row.sealed, place)
+        return enumerate(self._codec.unpack(body), row.first)
+
+    def _next(self, connection: Connection) -> list[Row[Any]]:
+        cursor = connection.execute(
+            select(tables.cursor.c.log_id).where(tables.cursor.c.projection == _CURSOR)
+        ).scalar()
+        log = tables.log
+        query = select(log).where(log.c.id > (cursor or 0)).order_by(log.c.id).limit(CHUNK)
+        return list(connection.execute(query))
+
+
+def _check(record: Record) -> None:
+    """RecordError for a record that this hub cannot apply."""
+    body = records.open_body(record)
+    if isinstance(body, RecordRejected | RecordSeen):
+        raise RecordError(f"{record.kind} goes down, never up", code="record-misplaced")
+
+
+def _applied(row: Row[Any], seq: int, record: Record) -> dict[str, Any]:
+    return {
+        "id": record.id,
+        "node": row.node,
+        "epoch": row.epoch,
+        "stream": row.stream,
+        "seq": seq,
+        "log_id": row.id,
+        "kind": record.kind,
+        "created_ms": record.created_ms,
+        "received_ms": row.received_ms,
+    }
+
+
+def _held(row: Row[Any], seq: int, error: ProtocolError, now_ms: int) -> dict[str, Any]:
+    return {
+        "log_id": row.id,
+        "seq": seq,
+        "node": row.node,
+        "stream": row.stream,
+        "code": error.code,
+        "reason": str(error),
+        "state": "held",
+        "at_ms": now_ms,
+    }

@@ -1,0 +1,387 @@
+"""Listens to the broker and answers: hello, frames, acknowledgements, presence, in their order.
+
+One worker takes what arrived: frames are committed together, everything else one at a time. An
+answer goes out only after the transaction that it speaks of.
+"""
+
+import asyncio
+import secrets
+import ssl
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from itertools import groupby
+from typing import NamedTuple, Protocol
+
+import msgspec
+from sqlalchemy import Connection, select, update
+from sqlalchemy.exc import OperationalError
+
+from lianzhen_hub.fleet.authority import Signer
+from lianzhen_hub.store import sql, tables
+from lianzhen_hub.store.database import Database
+from lianzhen_protocol import hello as messages
+from lianzhen_protocol import signing, topics
+from lianzhen_protocol.errors import ProtocolError
+from lianzhen_protocol.hello import Ack, Hello, Known, Presence, Refused, SayHello, Welcome
+from lianzhen_protocol.identity import Epoch, NodeId
+from lianzhen_protocol.lanes import Group, lane_of
+from lianzhen_protocol.marks import StreamMark
+from lianzhen_protocol.topics import Channel, Direction, Topic
+from lianzhen_runtime import mqtt
+from lianzhen_runtime.errors import LianzhenError
+from lianzhen_runtime.log import Log
+
+from .downlink import Downlink, Outbox
+from .intake import Arrived, Intake, Outcome, StreamKey
+from .projector import Projector
+from .vault import Vault
+
+CREDIT_BYTES = 4 << 20
+"""Record bytes that one session of a box may have unacknowledged."""
+
+QUEUE_BYTES = 64 << 20
+"""What may wait here; beyond it frames are dropped and counted, and their boxes send again."""
+
+BATCH_BYTES = 8 << 20
+_RETRY_SECONDS = 2.0
+_SAY_HELLO_SECONDS = 1.0
+_log = Log("lianzhen.ingest")
+
+
+class Fleet(Protocol):
+    """What the ingest asks of the fleet."""
+
+    def is_active(self, name: str) -> bool:
+        """Enrolled and not revoked."""
+
+    async def used(self, name: str, serial: str) -> bool:
+        """A certificate was used; LianzhenError for one that may not be any more."""
+
+
+class Live(NamedTuple):
+    """A session that said hello and was welcomed."""
+
+    session: bytes
+    epoch: Epoch
+    instance: bytes
+
+
+class IngestStatus(msgspec.Struct, kw_only=True):
+    """Counters since the start, for metrics."""
+
+    records: int = 0
+    frames: int = 0
+    transactions: int = 0
+    dropped_frames: int = 0
+    applied: int = 0
+    quarantined: int = 0
+    queued_bytes: int = 0
+    turned: Counter[str] = msgspec.field(default_factory=Counter)
+
+
+class Ingest:
+    """``run`` it beside ``project``; both are to be supervised."""
+
+    def __init__(
+        self,
+        database: Database,
+        vault: Vault,
+        outbox: Outbox,
+        fleet: Fleet,
+        signer: Signer,
+        clock: Callable[[], float],
+        *,
+        safe_on_commit: bool = True,
+    ) -> None:
+        self._database = database
+        self._vault = vault
+        self._fleet = fleet
+        self._signer = signer
+        self._clock = clock
+        self._live: dict[tuple[NodeId, Group], Live] = {}
+        self._retired: dict[tuple[NodeId, Group], deque[bytes]] = {}
+        self._asked: dict[NodeId, float] = {}
+        self._queue: deque[tuple[Topic, bytes]] = deque()
+        self._wake = asyncio.Event()
+        self._logged = asyncio.Event()
+        self._line: mqtt.Session | None = None
+        self._intake = Intake(vault, self._admitted, safe_on_commit=safe_on_commit)
+        self._safe_on_commit = safe_on_commit
+        self._projector = Projector(vault, outbox)
+        self.downlink = Downlink(database, outbox, self._send_down)
+        self.status = IngestStatus()
+
+    # -- life
+
+    async def run(self, address: mqtt.Address, context: ssl.SSLContext) -> None:
+        """Hold the hub's broker session; LinkLost when it ends."""
+        client_id = f"hub.{secrets.token_hex(16)}"
+        async with mqtt.session(address, client_id, context, self._received) as line:
+            self._line = line
+            line.closed.add_done_callback(lambda _: self._wake.set())
+            try:
+                await line.subscribe(topics.subscription(Direction.UP))
+                _log.transition("ingest", "listening")
+                await self._work(line)
+            finally:
+                self._line = None
+                self._queue.clear()
+                self._live.clear()
+                self.status.queued_bytes = 0
+
+    async def project(self) -> None:
+        """Apply the log to what is made of it, for ever."""
+        self._logged.set()
+        while True:
+            await self._logged.wait()
+            self._logged.clear()
+            while True:
+                now_ms = self._now_ms()
+                step = await self._database.write(
+                    lambda db, at=now_ms: self._projector.step(db, at)
+                )
+                self.status.applied += step.applied
+                self.status.quarantined += step.quarantined
+                await self.downlink.nudge(step.told)
+                if not step.rows:
+                    break
+
+    async def _work(self, line: mqtt.Session) -> None:
+        while True:
+            if not self._queue:
+                self._wake.clear()
+                try:
+                    async with asyncio.timeout(1.0):
+                        await self._wake.wait()
+                except TimeoutError:
+                    self.downlink.tick(time.monotonic())
+            if line.closed.done():
+                line.closed.result()
+            for channel, batch in groupby(self._take(), key=lambda item: item[0].channel):
+                if channel is Channel.STREAM:
+                    await self._frames([Arrived(t.node, t.stream or "", p) for t, p in batch])
+                else:
+                    for topic, payload in batch:
+                        await self._message(topic, payload)
+
+    def _take(self) -> list[tuple[Topic, bytes]]:
+        taken, size = [], 0
+        while self._queue and size < BATCH_BYTES:
+            taken.append(self._queue.popleft())
+            size += len(taken[-1][1])
+        self.status.queued_bytes -= size
+        return taken
+
+    def _received(self, topic: str, payload: bytes) -> None:
+        if self.status.queued_bytes + len(payload) > QUEUE_BYTES:
+            self.status.dropped_frames += 1
+            return
+        try:
+            self._queue.append((topics.parse(topic), payload))
+        except ProtocolError as error:
+            self.status.turned[error.code] += 1
+            return
+        self.status.queued_bytes += len(payload)
+        self._wake.set()
+
+    # -- frames
+
+    def _admitted(self, node: NodeId, group: Group) -> Epoch | None:
+        live = self._live.get((node, group))
+        return live.epoch if live is not None and self._fleet.is_active(node) else None
+
+    async def _frames(self, batch: list[Arrived]) -> None:
+        """Commit, then acknowledge. A disk that is full acknowledges nothing and is tried again."""
+        try:
+            outcome = await self._database.write(
+                lambda db: self._intake.commit(db, batch, self._now_ms())
+            )
+        except OperationalError as error:
+            cause = type(error.orig).__name__
+            _log.transition("database", "refuses to commit", bad=True, error=cause)
+            await asyncio.sleep(_RETRY_SECONDS)
+            return  # unacknowledged, so the boxes send it again
+        _log.transition("database", "commits")
+        self._intake.settle(outcome)
+        self._count(outcome, len(batch))
+        self._acknowledge(outcome)
+        for turned in outcome.turned:
+            await self._turn(turned.node, turned.group, turned.code, turned.detail)
+        if outcome.moved:
+            self._logged.set()
+
+    def _count(self, outcome: Outcome, frames: int) -> None:
+        self.status.frames += frames
+        self.status.transactions += 1
+        self.status.records += outcome.records
+        self.status.turned.update(turned.code for turned in outcome.turned)
+
+    def _acknowledge(self, outcome: Outcome) -> None:
+        answers: dict[tuple[NodeId, Group], list[StreamMark]] = {}
+        for key, mark in outcome.marks.items():
+            answers.setdefault((key.node, lane_of(key.stream).group), []).append(mark)
+        for (node, group), marks in answers.items():
+            live = self._live[node, group]
+            ack = Ack(
+                session=live.session,
+                epoch=live.epoch,
+                now_ms=self._now_ms(),
+                credit=CREDIT_BYTES,
+                marks=tuple(marks),
+            )
+            self._publish(node, Channel.ACK, signing.sign(self._signer.key, node, ack))
+
+    async def _turn(self, node: NodeId, group: Group, code: str, detail: str) -> None:
+        """Answer a frame that was not taken, each box at most once a second."""
+        now = time.monotonic()
+        if now - self._asked.get(node, -_SAY_HELLO_SECONDS) < _SAY_HELLO_SECONDS:
+            return
+        self._asked[node] = now
+        live = self._live.get((node, group))
+        if not self._fleet.is_active(node):
+            session = live.session if live else bytes(16)
+            self._refuse(node, session, "revoked", "this box was taken out of service")
+        elif code == "unknown-session" or live is None:
+            self._publish(node, Channel.HELLO, messages.encode(SayHello()))
+        else:
+            _log.warning("a box sends frames that cannot be read", node=node, code=code)
+            await self._notice(node, code, detail)
+            self._refuse(node, live.session, code, detail)
+
+    # -- messages
+
+    async def _message(self, topic: Topic, payload: bytes) -> None:
+        try:
+            message = messages.decode(payload)
+        except ProtocolError as error:
+            self.status.turned[error.code] += 1
+            _log.warning("a message that cannot be read", node=topic.node, code=error.code)
+            return
+        match topic.channel, message:
+            case Channel.HELLO, Hello():
+                await self._hello(topic.node, message)
+            case Channel.ACK, Ack():
+                await self.downlink.acknowledged(topic.node, message)
+            case Channel.PRESENCE, Presence():
+                await self._left(topic.node, message)
+            case _:
+                self.status.turned["message-misplaced"] += 1
+
+    async def _hello(self, node: NodeId, hello: Hello) -> None:
+        """Welcome a box, or say why not; what is remarkable about it is told to the admins."""
+        version = messages.agree(hello.protocols)
+        try:
+            if not self._fleet.is_active(node):
+                raise LianzhenError("this box was taken out of service", code="revoked")
+            if version is None:
+                raise LianzhenError("this box's software is too old; update it", code="protocol")
+            await self._fleet.used(node, hello.serial)
+        except LianzhenError as error:
+            _log.warning("a hello is refused", node=node, code=error.code, group=hello.group)
+            self._live.pop((node, hello.group), None)
+            self._refuse(node, hello.session, error.code, str(error))
+            return
+        live = Live(hello.session, Epoch(hello.epoch), hello.instance)
+        marks = await self._database.write(lambda db: self._greeted(db, node, hello))
+        self._retire(node, hello.group, live)
+        self._live[node, hello.group] = live
+        _log.info("hello", node=node, group=hello.group, version=hello.software, count=len(marks))
+        welcome = Welcome(
+            session=hello.session,
+            protocol=version,
+            now_ms=self._now_ms(),
+            credit=CREDIT_BYTES,
+            marks=marks,
+        )
+        signed = signing.sign(self._signer.key, node, welcome, self._signer.der)
+        self._publish(node, Channel.HELLO, signed)
+        if hello.group is Group.URGENT:
+            await self.downlink.open(node, hello)
+
+    def _greeted(self, db: Connection, node: NodeId, hello: Hello) -> tuple[StreamMark, ...]:
+        """In one transaction: epoch, presence and notices; the marks for the welcome."""
+        epoch, now_ms = Epoch(hello.epoch), self._now_ms()
+        table = tables.epoch
+        rows = db.execute(select(table.c.epoch).where(table.c.node == node)).scalars()
+        epochs = frozenset(Epoch(row) for row in rows)
+        twin = hello.instance in self._retired.get((node, hello.group), ())
+        current = self._live.get((node, hello.group))
+        known = Known(epochs, current.instance if twin and current else None)
+        for seen in messages.observe(hello, known):
+            _log.warning("an admin should look at this box", node=node, code=seen.code)
+            values = {"at_ms": now_ms, "node": node, "code": seen.code, "detail": seen.detail}
+            db.execute(tables.notice.insert().values(values))
+        parentage = hello.parentage
+        row = {"node": node, "epoch": epoch, "seen_ms": now_ms}
+        row |= {"parent": parentage and parentage.parent, "reason": parentage and parentage.reason}
+        sql.insert_new(db, table, [row])
+        self._vault.key(db, node, epoch)
+        online = {"node": node, "session_group": hello.group, "state": "online"}
+        online |= {"instance": hello.instance, "since_ms": now_ms, "software": hello.software}
+        sql.upsert(db, tables.presence, [online])
+        self._intake.forget(node)
+        names = [claim.stream for claim in hello.streams]
+        found = {name: self._intake.mark(db, StreamKey(node, epoch, name)) for name in names}
+        return tuple(StreamMark(name, *mark) for name, mark in found.items())
+
+    def _retire(self, node: NodeId, group: Group, live: Live) -> None:
+        before = self._live.get((node, group))
+        if before is not None and before.instance != live.instance:
+            past = self._retired.setdefault((node, group), deque(maxlen=16))
+            past.append(before.instance)
+
+    async def _left(self, node: NodeId, presence: Presence) -> None:
+        """A last will: it counts for the session that it names, not for the one after it."""
+        live = self._live.get((node, presence.group))
+        if live is None or live.instance != presence.instance:
+            return
+        del self._live[node, presence.group]
+        if presence.group is Group.URGENT:
+            self.downlink.gone(node)
+        table = tables.presence
+        mine = (table.c.node == node, table.c.session_group == presence.group)
+        offline = update(table).where(*mine).values(state="offline", since_ms=self._now_ms())
+        await self._database.write(lambda db: db.execute(offline) and None)
+        _log.info("gone", node=node, group=presence.group)
+
+    # -- answers
+
+    def revoked(self, node: NodeId) -> None:
+        """A box was taken out of service: nothing of its live sessions counts any more."""
+        for group in Group:
+            self._live.pop((node, group), None)
+        self.downlink.gone(node)
+
+    @property
+    def listening(self) -> bool:
+        """True while the broker session is there."""
+        return self._line is not None
+
+    def sessions(self) -> Iterable[tuple[NodeId, Group]]:
+        """Who is there."""
+        return self._live.keys()
+
+    def _refuse(self, node: NodeId, session: bytes, code: str, reason: str) -> None:
+        refused = Refused(session=session, code=code, reason=reason)
+        self._publish(
+            node,
+            Channel.HELLO,
+            signing.sign(self._signer.key, node, refused, self._signer.der),
+        )
+
+    async def _notice(self, node: NodeId, code: str, detail: str) -> None:
+        values = {"at_ms": self._now_ms(), "node": node, "code": code, "detail": detail}
+        insert = tables.notice.insert().values(values)
+        await self._database.write(lambda db: db.execute(insert) and None)
+
+    def _send_down(self, node: NodeId, stream: str, wire: bytes) -> None:
+        if self._line is not None:
+            self._line.publish(str(Topic(node, Direction.DOWN, Channel.STREAM, stream)), wire)
+
+    def _publish(self, node: NodeId, channel: Channel, wire: bytes) -> None:
+        if self._line is not None:
+            self._line.publish(str(Topic(node, Direction.DOWN, channel)), wire)
+
+    def _now_ms(self) -> int:
+        return int(self._clock() * 1000)

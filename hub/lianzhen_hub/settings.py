@@ -1,0 +1,60 @@
+"""The hub's configuration file, ``/etc/lianzhen/hub.toml``."""
+
+import socket
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from lianzhen_runtime.config import Section
+
+from .store.database import sqlite_url
+
+DEFAULT_FILE = Path("/etc/lianzhen/hub.toml")
+
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+
+
+class Settings(Section, frozen=True):
+    """Every key has a default: an empty file is a hub for its own network."""
+
+    state: str = "/var/lib/lianzhen-hub"
+    """Folder of CA, keys, broker and (by default) database."""
+
+    names: tuple[str, ...] = ()
+    """DNS names and addresses of this hub; the first one is printed in claims."""
+
+    listen: str = "0.0.0.0"  # noqa: S104 - boxes come from everywhere; each shows a certificate
+    """Address that the HTTPS server and the broker listen on."""
+
+    https_port: Port = 8443
+    mqtt_port: Port = 8883
+
+    status_port: Port = 8461
+    """Loopback port of /health and /metrics; 0 takes any free one."""
+
+    database: str | None = None
+    """``postgresql://...``; without it, SQLite in the state folder."""
+
+    safe: Literal["commit"] = "commit"
+    """When a record counts as safe, so that its box may delete it. ``commit``: this machine's
+    disk is all the safety there is, and the operator says so by leaving this setting as it is.
+    """
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @property
+    def folder(self) -> Path:
+        """``state`` as a path."""
+        return Path(self.state)
+
+    @property
+    def database_url(self) -> str:
+        """Where the tables are."""
+        return self.database or sqlite_url(self.folder / "hub.db")
+
+    @property
+    def public_url(self) -> str:
+        """What a claim tells a box to call."""
+        host = self.names[0] if self.names else socket.getfqdn()
+        return f"https://{f'[{host}]' if ':' in host else host}:{self.https_port}"

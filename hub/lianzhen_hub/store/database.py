@@ -1,0 +1,122 @@
+"""The door to the database: one writer thread with whole transactions, and readers beside it.
+
+Everything durable at the hub goes through ``Database.write``: when it returns, the work is
+committed and synced; when it raises, nothing of it happened.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+
+from lianzhen_runtime.errors import ConfigError, Unavailable
+
+Result = TypeVar("Result")
+
+
+def sqlite_url(path: Path) -> str:
+    """The address of a SQLite file."""
+    return f"sqlite:///{path}"
+
+
+def open_engine(url: str) -> Engine:
+    """An engine whose commits are synced before they return, for both databases."""
+    backend = make_url(url).get_backend_name()
+    if backend == "sqlite":
+        engine = create_engine(url, connect_args={"timeout": 30.0, "check_same_thread": False})
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_immediate)
+        return engine
+    if backend == "postgresql":
+        address = make_url(url).set(drivername="postgresql+psycopg")
+        engine = create_engine(address, pool_pre_ping=True)
+        event.listen(engine, "connect", _prepare_postgresql)
+        return engine
+    raise ConfigError(f"database {backend}: only sqlite and postgresql are supported")
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # transactions are ours, see _begin_immediate
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+
+
+def _begin_immediate(connection: Connection) -> None:
+    mode = "DEFERRED" if connection.get_execution_options().get("reader") else "IMMEDIATE"
+    connection.exec_driver_sql(f"BEGIN {mode}")
+
+
+def _prepare_postgresql(connection: Any, _record: object) -> None:
+    with connection.cursor() as cursor:
+        # A server-wide "off" would turn every acknowledgement into a guess.
+        cursor.execute("SET synchronous_commit = on")
+    connection.commit()
+
+
+def upgrade(engine: Engine) -> None:
+    """Bring the tables to this release; migrations only ever add."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+class Database:
+    """Transactions off the event loop: writes one after another, reads at any time."""
+
+    def __init__(self, url: str) -> None:
+        self.engine = open_engine(url)
+        self.backend = self.engine.dialect.name
+        self._undo: list[Callable[[], None]] = []
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="db-write")
+        self._readers = ThreadPoolExecutor(2, thread_name_prefix="db-read")
+
+    async def __aenter__(self) -> Self:
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(self._writer, upgrade, self.engine)
+        except Exception as error:
+            raise Unavailable(f"the database does not open: {error}") from error
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        self._writer.shutdown()
+        self._readers.shutdown()
+        self.engine.dispose()
+
+    async def write(self, work: Callable[[Connection], Result]) -> Result:
+        """Run ``work`` in one transaction on the writer's thread; durable when this returns.
+
+        A cancelled caller does not undo a transaction that has begun: it ends either way.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._writer, self.write_here, work)
+
+    def write_here(self, work: Callable[[Connection], Result]) -> Result:
+        """``write`` on the calling thread, for a program with no loop."""
+        try:
+            with self.engine.begin() as connection:
+                return work(connection)
+        except BaseException:
+            for forget in self._undo:
+                forget()
+            raise
+
+    def on_rollback(self, forget: Callable[[], None]) -> None:
+        """Call ``forget`` after a write that did not happen: for what is cached beside it."""
+        self._undo.append(forget)
+
+    async def read(self, work: Callable[[Connection], Result]) -> Result:
+        """Run ``work`` on a snapshot; what it writes is rolled back."""
+
+        def reading() -> Result:
+            with self.engine.connect().execution_options(reader=True) as connection:
+                return work(connection)
+
+        return await asyncio.get_running_loop().run_in_executor(self._readers, reading)

@@ -1,0 +1,208 @@
+"""Every table of the hub. Migrations (``migrations/versions``) are append-only and make these.
+
+Times are milliseconds since 1970, UTC. Sealed columns hold ``lianzhen_protocol.sealing`` blobs.
+There are no foreign keys across streams: a record may arrive before what it refers to.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData()
+
+# SQLite counts only INTEGER PRIMARY KEY up by itself.
+_Counter = BigInteger().with_variant(Integer, "sqlite")
+
+# -- fleet: who may speak
+
+claim = Table(
+    "claim",
+    metadata,
+    Column("box", String(32), primary_key=True),
+    Column("clinic", Text, nullable=False),
+    Column("key_sealed", LargeBinary),  # gone once the claim is used
+    Column("expires_ms", BigInteger, nullable=False),
+    Column("failures", Integer, nullable=False, default=0),
+    Column("used_spki", LargeBinary),
+    Column("node", String(13)),
+)
+
+node = Table(
+    "node",
+    metadata,
+    Column("id", String(13), primary_key=True),
+    Column("box", String(32), nullable=False),
+    Column("clinic", Text, nullable=False),
+    Column("status", String(16), nullable=False),  # active | revoked
+    Column("enrolled_ms", BigInteger, nullable=False),
+)
+
+certificate = Table(
+    "certificate",
+    metadata,
+    Column("serial", String(40), primary_key=True),
+    Column("node", String(13), nullable=False, index=True),
+    Column("spki_sha256", LargeBinary, nullable=False),
+    Column("not_after_ms", BigInteger, nullable=False),
+    Column("state", String(16), nullable=False),  # issued | current | superseded | revoked
+    Column("revoked_ms", BigInteger),
+    Column("pem", Text, nullable=False),
+)
+
+approval = Table(
+    "approval",
+    metadata,
+    Column("spki_sha256", LargeBinary, primary_key=True),
+    Column("node", String(13), nullable=False),
+    Column("asked_ms", BigInteger, nullable=False),
+    Column("state", String(16), nullable=False),  # waiting | approved | refused
+    Column("reason", Text, nullable=False),
+)
+
+presence = Table(
+    "presence",
+    metadata,
+    Column("node", String(13), nullable=False),
+    Column("session_group", String(8), nullable=False),
+    Column("state", String(8), nullable=False),  # online | offline
+    Column("instance", LargeBinary, nullable=False),
+    Column("since_ms", BigInteger, nullable=False),
+    Column("software", Text, nullable=False),
+    PrimaryKeyConstraint("node", "session_group"),
+)
+
+# -- ingest: what they said, as they said it
+
+data_key = Table(
+    "data_key",
+    metadata,
+    Column("epoch", LargeBinary, primary_key=True),
+    Column("kek_version", Integer, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+)
+
+epoch = Table(
+    "epoch",
+    metadata,
+    Column("node", String(13), nullable=False),
+    Column("epoch", LargeBinary, nullable=False),
+    Column("parent", LargeBinary),
+    Column("reason", Text),
+    Column("seen_ms", BigInteger, nullable=False),
+    PrimaryKeyConstraint("node", "epoch"),
+)
+
+log = Table(
+    "log",
+    metadata,
+    Column("id", _Counter, primary_key=True, autoincrement=True),
+    Column("node", String(13), nullable=False),
+    Column("epoch", LargeBinary, nullable=False),
+    Column("stream", String(64), nullable=False),
+    Column("first", BigInteger, nullable=False),
+    Column("count", Integer, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),  # msgpack array of records, zstd
+    Column("received_ms", BigInteger, nullable=False),
+    UniqueConstraint("node", "epoch", "stream", "first"),
+    sqlite_autoincrement=True,
+)
+
+mark = Table(
+    "mark",
+    metadata,
+    Column("node", String(13), nullable=False),
+    Column("epoch", LargeBinary, nullable=False),
+    Column("stream", String(64), nullable=False),
+    Column("committed", BigInteger, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    Column("safe", BigInteger, nullable=False),
+    PrimaryKeyConstraint("node", "epoch", "stream"),
+)
+
+# -- projection: what it means
+
+cursor = Table(
+    "cursor",
+    metadata,
+    Column("projection", String(32), primary_key=True),
+    Column("log_id", BigInteger, nullable=False),
+)
+
+record = Table(
+    "record",
+    metadata,
+    Column("id", LargeBinary, primary_key=True),
+    Column("node", String(13), nullable=False),
+    Column("epoch", LargeBinary, nullable=False),
+    Column("stream", String(64), nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("log_id", BigInteger, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("received_ms", BigInteger, nullable=False),
+    Index("record_place", "node", "epoch", "stream", "seq"),
+)
+
+quarantine = Table(
+    "quarantine",
+    metadata,
+    Column("log_id", BigInteger, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("node", String(13), nullable=False),
+    Column("stream", String(64), nullable=False),
+    Column("code", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("state", String(16), nullable=False),  # held | released
+    Column("at_ms", BigInteger, nullable=False),
+    PrimaryKeyConstraint("log_id", "seq"),
+)
+
+# -- what goes down
+
+down_stream = Table(
+    "down_stream",
+    metadata,
+    Column("node", String(13), nullable=False),
+    Column("stream", String(64), nullable=False),
+    Column("epoch", LargeBinary, nullable=False),
+    Column("lane", Integer, nullable=False),
+    Column("last", BigInteger, nullable=False),
+    Column("last_hash", LargeBinary, nullable=False),
+    Column("committed", BigInteger, nullable=False),  # the box has it
+    Column("purged", BigInteger, nullable=False),  # deleted here up to this one
+    Column("purged_hash", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("node", "stream"),
+)
+
+down = Table(
+    "down",
+    metadata,
+    Column("node", String(13), nullable=False),
+    Column("stream", String(64), nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("chain", LargeBinary, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("node", "stream", "seq"),
+)
+
+# -- what an admin is told
+
+notice = Table(
+    "notice",
+    metadata,
+    Column("id", _Counter, primary_key=True, autoincrement=True),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("node", String(13)),
+    Column("code", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+)
