@@ -1,0 +1,1 @@
+"""The box itself: which machine it is, its identity at the hub, its clock."""

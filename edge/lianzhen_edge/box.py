@@ -1,0 +1,202 @@
+"""The box as a whole: from blank to enrolled, then journal and uplink, and how it all is."""
+
+import asyncio
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+
+from prometheus_client.core import Metric
+
+from lianzhen_protocol import claims
+from lianzhen_protocol.claims import Claim
+from lianzhen_protocol.errors import ClaimError
+from lianzhen_protocol.identity import HUB_NAME, RecordId
+from lianzhen_runtime import tls
+from lianzhen_runtime.errors import LianzhenError
+from lianzhen_runtime.files import private_folder, read_secret, remove_durably, write_durably
+from lianzhen_runtime.keys import FileKeys
+from lianzhen_runtime.log import Log
+from lianzhen_runtime.mqtt import Address
+from lianzhen_runtime.signer import SignerTrust
+
+from . import __version__
+from .appliance import enrolment, identity
+from .appliance.clock import TrustedClock
+from .appliance.hardware import hardware_id
+from .appliance.identity import Identity
+from .journal.journal import Journal
+from .journal.states import Item
+from .metrics import metrics
+from .settings import Settings
+from .status import BoxStatus, Health
+from .uplink.link import Credentials
+from .uplink.uplink import Uplink
+
+BUILT_MS = 1_763_800_000_000
+"""When this release was made: no clock is ever believed to be before it."""
+
+_CLOCK_SECONDS = 600.0
+_log = Log("lianzhen.box")
+
+
+class NotEnrolled(LianzhenError):
+    """The box has no identity yet."""
+
+    code = "not-enrolled"
+    http_status = 409
+
+
+class EnrolledAlready(LianzhenError):
+    """A box has one identity; another needs a factory reset."""
+
+    code = "enrolled-already"
+    http_status = 409
+
+
+class Box:
+    """``run`` it; everything else may be asked at any time."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._folder = private_folder(settings.folder)
+        self._identities = private_folder(self._folder / "identity")
+        self._hardware = Path(settings.hardware_id_file) if settings.hardware_id_file else None
+        self.clock = TrustedClock(self._folder, BUILT_MS)
+        self._claim_file = self._folder / "claim"
+        self._claimed = asyncio.Event()
+        self._state = "unclaimed"
+        self._sentence = "this box is blank: give it its claim with 'lianzhen-edge claim'"
+        self._identity: Identity | None = None
+        self._journal: Journal | None = None
+        self._uplink: Uplink | None = None
+
+    # -- life
+
+    async def run(self) -> None:
+        """Enrol if need be, then carry the journal to the hub, for ever."""
+        who = self._identity = identity.load(self._identities) or await self._enrol()
+        self._journal = await Journal.open(
+            self._folder / "journal.db",
+            who.node,
+            FileKeys(self._folder / "keys"),
+            self._now_ms,
+            hardware_id(self._hardware),
+        )
+        try:
+            uplink = self._uplink = Uplink(self._journal, self._credentials(who), self.clock)
+            self._enter("enrolled", "")
+            async with asyncio.TaskGroup() as services:
+                services.create_task(uplink.run(), name="uplink")
+                services.create_task(self._keep_certificate(uplink), name="certificate")
+                services.create_task(self._keep_clock(), name="clock")
+        finally:
+            await self._journal.close()
+
+    def claim(self, claim: Claim) -> None:
+        """Take a claim; enrolment begins at once. An enrolled box keeps its identity."""
+        if self._identity is not None:
+            raise EnrolledAlready(f"this box is enrolled already, as {self._identity.node}")
+        write_durably(self._claim_file, str(claim).encode())
+        self._claimed.set()
+
+    async def _enrol(self) -> Identity:
+        """Wait for a claim that the hub accepts. The claim stays on the disk until it is used."""
+        while True:
+            claim = await self._next_claim()
+            self._enter("enrolling", f"enrolling at {claim.hub}")
+            try:
+                found = await enrolment.enrol(claim, self._identities, self.clock)
+            except enrolment.EnrolmentRefused as refusal:
+                _log.error("enrolment refused", code=refusal.code)
+                self._enter("refused", str(refusal))
+                continue
+            finally:
+                remove_durably(self._claim_file)
+            return found
+
+    async def _next_claim(self) -> Claim:
+        while True:
+            if self._claim_file.exists():
+                try:
+                    return claims.parse(read_secret(self._claim_file).decode())
+                except (ClaimError, UnicodeDecodeError) as error:
+                    self._enter("refused", str(error))
+                    remove_durably(self._claim_file)
+            self._claimed.clear()
+            await self._claimed.wait()
+
+    async def _keep_certificate(self, uplink: Uplink) -> None:
+        async for renewed in enrolment.keep_certificate(self._identities, self.clock):
+            self._identity = renewed
+            uplink.renew(self._credentials(renewed))
+
+    async def _keep_clock(self) -> None:
+        """The floor of the next start, in case it wakes up in 1970."""
+        while True:
+            try:
+                self.clock.save()
+                _log.transition("clock", "saved")
+            except OSError as error:
+                _log.transition("clock", "cannot be saved", bad=True, error=type(error).__name__)
+            await asyncio.sleep(_CLOCK_SECONDS)
+
+    def _credentials(self, who: Identity) -> Credentials:
+        own = (who.certificate_file, who.key_file)
+        return Credentials(
+            node=who.node,
+            serial=who.serial,
+            address=Address(who.mqtt_host, who.mqtt_port),
+            trust=SignerTrust(who.ca),
+            context=partial(tls.client_context, who.ca, self.clock.now, HUB_NAME, own),
+        )
+
+    def _enter(self, state: str, sentence: str) -> None:
+        self._state, self._sentence = state, sentence
+        _log.transition("box", state, bad=state == "refused")
+
+    def _now_ms(self) -> int:
+        return self.clock.now_ms
+
+    # -- what it tells
+
+    @property
+    def journal(self) -> Journal:
+        """The journal; NotEnrolled before there is one."""
+        if self._journal is None:
+            raise NotEnrolled("this box is not enrolled yet; 'lianzhen-edge status' says why")
+        return self._journal
+
+    def item(self, identity: RecordId) -> Item | None:
+        """What became of a record."""
+        uplink = self._uplink
+        return self.journal.item(identity, uplink.sent if uplink else lambda _stream: 0)
+
+    def status(self) -> BoxStatus:
+        """Everything at once."""
+        who, journal = self._identity, self._journal
+        return BoxStatus(
+            state=self._state,
+            sentence=self._sentence,
+            version=__version__,
+            node=who and who.node,
+            clinic=who and who.clinic,
+            now_ms=self.clock.now_ms,
+            clock_offset_ms=int(self.clock.offset * 1000),
+            certificate_ends_ms=int(who.not_after * 1000) if who else None,
+            links=self._uplink.status if self._uplink else [],
+            streams=journal.stream_states() if journal else [],
+            held=journal.held() if journal else 0,
+        )
+
+    def health(self) -> Health:
+        """Healthy: the programs part works. A line that is down is no fault of the box."""
+        return Health(
+            ok=self._state != "refused",
+            program="lianzhen-edge",
+            version=__version__,
+            node=self._identity and self._identity.node,
+            state=self._state,
+        )
+
+    def metrics(self) -> Iterable[Metric]:
+        """For Prometheus; names end in their unit."""
+        return metrics(self.status())

@@ -1,0 +1,186 @@
+"""The box's command line. Every verb but ``run`` and ``check-config`` speaks to a running box."""
+
+import argparse
+import asyncio
+import random
+import secrets
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from lianzhen_protocol import claims, records
+from lianzhen_protocol.identity import uuid7
+from lianzhen_protocol.records import DiagnosticNote
+from lianzhen_protocol.retry import backoff
+from lianzhen_runtime.config import load
+from lianzhen_runtime.errors import LianzhenError, Unavailable
+from lianzhen_runtime.program import run_program
+
+from . import __version__, app
+from .settings import DEFAULT_FILE, Settings
+
+BATCH = 200
+"""Records in one request of ``put``: one sync of the journal."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every verb and option."""
+    top = argparse.ArgumentParser(prog="lianzhen-edge", description="The Lianzhen edge box.")
+    top.add_argument("--version", action="version", version=__version__)
+    top.add_argument("--config", type=Path, help=f"configuration file ({DEFAULT_FILE})")
+    top.add_argument("--state", help="state folder, instead of the configuration's")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
+    verbs.add_parser("run", help="run the box in the foreground")
+    verbs.add_parser("check-config", help="say what is wrong with the configuration, if anything")
+    claim = verbs.add_parser("claim", help="enrol a blank box with the claim that the hub printed")
+    claim.add_argument("text", help="lianzhen:claim?...")
+    put = verbs.add_parser("put", help="store diagnostic records and see them go through")
+    put.add_argument("text", help="what they say")
+    put.add_argument("--stream", default="record.diagnostic")
+    put.add_argument("--count", type=int, default=1)
+    put.add_argument("--wait", action="store_true", help="ask again until the box has taken them")
+    put.add_argument("--ids", action="store_true", help="print the ids")
+    status = verbs.add_parser("status", help="what the box holds, and how the line is")
+    status.add_argument("--json", action="store_true")
+    item = verbs.add_parser("item", help="what became of one record")
+    item.add_argument("id", help="32 hexadecimal digits")
+    return top
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Do one verb; the exit status. Errors are one sentence on standard error."""
+    options = parser().parse_args(arguments)
+    try:
+        settings = _settings(options)
+        return _VERBS[options.verb](options, settings)
+    except LianzhenError as error:
+        print(f"lianzhen-edge: {error}", file=sys.stderr)
+        return error.exit_status
+    except claims.ClaimError as error:
+        print(f"lianzhen-edge: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    path = options.config or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
+    settings = load(path, Settings)
+    return msgspec.structs.replace(settings, state=options.state) if options.state else settings
+
+
+def _run(_options: argparse.Namespace, settings: Settings) -> int:
+    return run_program("lianzhen-edge", lambda: app.run(settings))
+
+
+def _check(_options: argparse.Namespace, settings: Settings) -> int:
+    print(f"the configuration is good; state in {settings.folder}")
+    return 0
+
+
+def _claim(options: argparse.Namespace, settings: Settings) -> int:
+    claims.parse(options.text)  # a typing error is best said before anything is asked
+    asyncio.run(_with_box(settings, lambda box: _ask(box, "POST", "/claim", data=options.text)))
+    print("claimed; 'lianzhen-edge status' says when the box is enrolled")
+    return 0
+
+
+def _put(options: argparse.Namespace, settings: Settings) -> int:
+    body = DiagnosticNote(text=options.text)
+    now_ms = time.time_ns() // 1_000_000
+    ids = [uuid7(now_ms, secrets.token_bytes(10)) for _ in range(options.count)]
+    entries = [records.encode(body, identity, now_ms) for identity in ids]
+    asyncio.run(_put_all(settings, options.stream, entries, wait=options.wait))
+    if options.ids:
+        print("\n".join(identity.hex() for identity in ids))
+    print(f"{len(entries)} stored in {options.stream}")
+    return 0
+
+
+async def _put_all(settings: Settings, stream: str, entries: list[bytes], *, wait: bool) -> None:
+    """Batch by batch. A batch that got no answer is asked again: its ids make it harmless."""
+    at = attempt = 0
+    while at < len(entries):
+        payload = msgspec.msgpack.encode(entries[at : at + BATCH])
+
+        async def send(box: aiohttp.ClientSession, payload: bytes = payload) -> Any:
+            return await _ask(box, "POST", "/records", params={"stream": stream}, data=payload)
+
+        try:
+            await _with_box(settings, send)
+        except (Unavailable, TransientRefusal):
+            if not wait:
+                raise
+            # Not a secret: jitter only.
+            await asyncio.sleep(backoff(attempt, random.random(), base=0.2, cap=2.0))  # noqa: S311
+            attempt += 1
+        else:
+            at, attempt = at + BATCH, 0
+
+
+def _status(options: argparse.Namespace, settings: Settings) -> int:
+    found = asyncio.run(_with_box(settings, lambda box: _ask(box, "GET", "/status")))
+    if options.json:
+        print(msgspec.json.format(msgspec.json.encode(found)).decode())
+        return 0
+    print(f"{found['state']}  node {found['node'] or '-'}  version {found['version']}")
+    if found["sentence"]:
+        print(found["sentence"])
+    for link in found["links"]:
+        code = f" ({link['code']}: {link['detail']})" if link["code"] else ""
+        print(f"  {link['group']:8} {link['state']}{code}")
+    for stream in found["streams"]:
+        waiting, unsafe = stream["last"] - stream["committed"], stream["last"] - stream["safe"]
+        print(f"  {stream['stream']:32} {stream['last']} written, {waiting} waiting, "
+              f"{unsafe} only here or not yet safe")  # fmt: skip
+    return 0
+
+
+def _item(options: argparse.Namespace, settings: Settings) -> int:
+    found = asyncio.run(_with_box(settings, lambda box: _ask(box, "GET", f"/items/{options.id}")))
+    seen = f", seen by {found['seen_by']}" if found["seen_by"] else ""
+    rejected = f", rejected: {found['rejected']}" if found["rejected"] else ""
+    print(f"{found['state']}{seen}{rejected}  ({found['stream']} {found['seq']})")
+    return 0
+
+
+class TransientRefusal(LianzhenError):
+    """The box answered, and cannot take it now."""
+
+    code = "refused-now"
+
+
+async def _with_box(
+    settings: Settings, ask: Callable[[aiohttp.ClientSession], Awaitable[Any]]
+) -> Any:
+    socket = settings.folder / "control.sock"
+    connector = aiohttp.UnixConnector(path=str(socket))
+    try:
+        async with aiohttp.ClientSession("http://box", connector=connector) as box:
+            return await ask(box)
+    except (aiohttp.ClientConnectionError, OSError) as error:
+        raise Unavailable(f"no box answers on {socket}; is 'lianzhen-edge run' running?") from error
+
+
+async def _ask(box: aiohttp.ClientSession, method: str, path: str, **more: Any) -> Any:
+    async with box.request(method, path, **more) as answer:
+        body = await answer.read()
+        if answer.status < 400:
+            return msgspec.json.decode(body)
+        detail = msgspec.json.decode(body)["detail"]
+        raise (TransientRefusal if answer.status >= 500 else LianzhenError)(detail)
+
+
+_VERBS: dict[str, Callable[[argparse.Namespace, Settings], int]] = {
+    "run": _run,
+    "check-config": _check,
+    "claim": _claim,
+    "put": _put,
+    "status": _status,
+    "item": _item,
+}

@@ -1,0 +1,84 @@
+"""The journal's tables. ``MIGRATIONS`` is append-only: a release adds, and never edits."""
+
+import sqlite3
+from pathlib import Path
+
+from lianzhen_runtime.errors import Unavailable
+
+MIGRATIONS = (
+    """
+    CREATE TABLE about (                    -- one row
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        node TEXT NOT NULL,
+        hardware TEXT                       -- hash of the machine that wrote this last
+    );
+    CREATE TABLE epoch (                    -- the last row is the present one
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        id BLOB NOT NULL UNIQUE,
+        parent BLOB,
+        reason TEXT,
+        began_ms INTEGER NOT NULL,
+        kek_version INTEGER NOT NULL,
+        key_sealed BLOB NOT NULL
+    );
+    CREATE TABLE stream (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        name TEXT NOT NULL UNIQUE,
+        lane INTEGER NOT NULL,
+        last INTEGER NOT NULL,              -- written, in the present epoch
+        last_hash BLOB NOT NULL,
+        committed INTEGER NOT NULL,         -- in the hub's database
+        safe INTEGER NOT NULL,              -- deleted up to here
+        safe_hash BLOB NOT NULL
+    );
+    CREATE TABLE outbox (
+        place INTEGER PRIMARY KEY,          -- stream id << 40 | seq
+        put_ms INTEGER NOT NULL,
+        chain BLOB NOT NULL,                -- hash after this record
+        sealed BLOB NOT NULL
+    );
+    CREATE TABLE item (                     -- every record that was put, also after its deletion
+        id BLOB PRIMARY KEY,
+        stream INTEGER NOT NULL,
+        seq INTEGER NOT NULL,               -- 0: safe in an earlier epoch
+        rejected TEXT,                      -- the hub's reason
+        seen_ms INTEGER,
+        seen_by TEXT
+    ) WITHOUT ROWID;
+    CREATE TABLE down_mark (
+        epoch BLOB NOT NULL,
+        stream TEXT NOT NULL,
+        committed INTEGER NOT NULL,
+        hash BLOB NOT NULL,
+        PRIMARY KEY (epoch, stream)
+    ) WITHOUT ROWID;
+    CREATE TABLE inbox (                    -- what came down and this release could not apply
+        place INTEGER PRIMARY KEY AUTOINCREMENT,
+        key_epoch BLOB NOT NULL,
+        epoch BLOB NOT NULL,
+        stream TEXT NOT NULL,
+        seq INTEGER NOT NULL,
+        sealed BLOB NOT NULL,
+        code TEXT NOT NULL
+    );
+    """,
+)
+
+
+def connect(path: Path, *, reader: bool = False) -> sqlite3.Connection:
+    """A connection whose commits are on the disk when they return."""
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    if reader:
+        connection.execute("PRAGMA query_only=ON")
+    return connection
+
+
+def upgrade(connection: sqlite3.Connection) -> None:
+    """Bring the tables to this release. Unavailable if a later release wrote the journal."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > len(MIGRATIONS):
+        raise Unavailable("the journal was written by a later release; install that one again")
+    for number, script in enumerate(MIGRATIONS[version:], version + 1):
+        connection.executescript(f"BEGIN;{script};PRAGMA user_version={number};COMMIT;")

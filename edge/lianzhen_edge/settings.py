@@ -1,0 +1,32 @@
+"""The edge box's configuration file, ``/etc/lianzhen/edge.toml``."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from lianzhen_runtime.config import Section
+
+DEFAULT_FILE = Path("/etc/lianzhen/edge.toml")
+
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+
+
+class Settings(Section, frozen=True):
+    """Every key has a default: an empty file is a working box."""
+
+    state: str = "/var/lib/lianzhen-edge"
+    """Folder of identity, keys and journal; mode 0700."""
+
+    status_port: Port = 8460
+    """Loopback port of /health and /metrics; 0 takes any free one."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    hardware_id_file: str | None = None
+    """File that names this machine, where the device tree and DMI do not."""
+
+    @property
+    def folder(self) -> Path:
+        """``state`` as a path."""
+        return Path(self.state)
