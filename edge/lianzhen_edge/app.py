@@ -1,6 +1,7 @@
 """Runs a box: its doors first, so that it can be asked while it is still blank."""
 
 from lianzhen_runtime import log
+from lianzhen_runtime.files import private_folder, sole_user
 
 from . import __version__
 from .box import Box
@@ -13,7 +14,8 @@ _log = log.Log("lianzhen.edge")
 async def run(settings: Settings) -> None:
     """Run until cancelled. Unavailable, in one sentence, for what keeps it from starting."""
     log.configure(settings.log_level)
-    box = Box(settings)
-    async with control(box, settings.folder / "control.sock", settings.status_port):
-        _log.info("box runs", version=__version__)
-        await box.run()
+    with sole_user(private_folder(settings.folder)):
+        box = Box(settings)
+        async with control(box, settings.folder / "control.sock", settings.status_port):
+            _log.info("box runs", version=__version__)
+            await box.run()

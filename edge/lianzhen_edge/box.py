@@ -57,7 +57,7 @@ class Box:
     """``run`` it; everything else may be asked at any time."""
 
     def __init__(self, settings: Settings) -> None:
-        self._folder = private_folder(settings.folder)
+        self._folder = settings.folder
         self._identities = private_folder(self._folder / "identity")
         self._hardware = Path(settings.hardware_id_file) if settings.hardware_id_file else None
         self.clock = TrustedClock(self._folder, BUILT_MS)
@@ -108,10 +108,10 @@ class Box:
             except enrolment.EnrolmentRefused as refusal:
                 _log.error("enrolment refused", code=refusal.code)
                 self._enter("refused", str(refusal))
-                continue
-            finally:
                 remove_durably(self._claim_file)
-            return found
+            else:
+                remove_durably(self._claim_file)
+                return found
 
     async def _next_claim(self) -> Claim:
         while True:
@@ -177,8 +177,8 @@ class Box:
             state=self._state,
             sentence=self._sentence,
             version=__version__,
-            node=who and who.node,
-            clinic=who and who.clinic,
+            node=who.node if who else None,
+            clinic=who.clinic if who else None,
             now_ms=self.clock.now_ms,
             clock_offset_ms=int(self.clock.offset * 1000),
             certificate_ends_ms=int(who.not_after * 1000) if who else None,
@@ -193,7 +193,7 @@ class Box:
             ok=self._state != "refused",
             program="lianzhen-edge",
             version=__version__,
-            node=self._identity and self._identity.node,
+            node=self._identity.node if self._identity else None,
             state=self._state,
         )
 

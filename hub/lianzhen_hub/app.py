@@ -8,6 +8,7 @@ from sqlalchemy.exc import OperationalError
 
 from lianzhen_protocol.identity import HUB_NAME
 from lianzhen_runtime import log, tls
+from lianzhen_runtime.files import private_folder, sole_user
 from lianzhen_runtime.http import exposition, serving
 from lianzhen_runtime.problems import json_answer, problems
 from lianzhen_runtime.supervise import supervised
@@ -25,24 +26,29 @@ _log = log.Log("lianzhen.hub")
 async def run(settings: Settings) -> None:
     """Run until cancelled. Unavailable, in one sentence, for what keeps it from starting."""
     log.configure(settings.log_level)
-    async with Hub(settings) as hub:
-        pair = hub.authority.issue_hub(settings.names).path
-        server = tls.server_context(pair, pair, hub.authority.ca_pem)
-        async with (
-            serving(_public(hub), host=settings.listen, port=settings.https_port, tls=server),
-            serving(_probes(hub), port=settings.status_port),
-            serving(admin.application(hub), path=settings.folder / "admin.sock"),
-            asyncio.TaskGroup() as services,
+    # Open to be passed through: the broker runs as a user of its own, in a folder below.
+    with sole_user(private_folder(settings.folder, 0o711)):
+        async with Hub(settings) as hub:
+            await _serve(hub, settings)
+
+
+async def _serve(hub: Hub, settings: Settings) -> None:
+    pair = hub.authority.issue_hub(settings.names).path
+    server = tls.server_context(pair, pair, hub.authority.ca_pem)
+    async with (
+        serving(_public(hub), host=settings.listen, port=settings.https_port, tls=server),
+        serving(_probes(hub), port=settings.status_port),
+        serving(admin.application(hub), path=settings.folder / "admin.sock"),
+        asyncio.TaskGroup() as services,
+    ):
+        for name, service in (
+            ("broker", hub.broker.run),
+            ("gate", hub.gate.run),
+            ("ingest", lambda: _ingest(hub)),
+            ("projection", hub.ingest.project),
         ):
-            services.create_task(supervised("broker", hub.broker.run), name="broker")
-            services.create_task(supervised("gate", hub.gate.run, faults=_FAULTS), name="gate")
-            services.create_task(
-                supervised("ingest", lambda: _ingest(hub), faults=_FAULTS, cap=5.0), name="ingest"
-            )
-            services.create_task(
-                supervised("projection", hub.ingest.project, faults=_FAULTS), name="projection"
-            )
-            _log.info("hub runs", version=__version__, backend=hub.database.backend)
+            services.create_task(supervised(name, service, faults=_FAULTS, cap=5.0), name=name)
+        _log.info("hub runs", version=__version__, backend=hub.database.backend)
 
 
 async def _ingest(hub: Hub) -> None:

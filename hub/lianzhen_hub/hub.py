@@ -8,7 +8,6 @@ import msgspec
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from lianzhen_protocol.identity import NodeId
-from lianzhen_runtime.files import private_folder
 from lianzhen_runtime.keys import FileKeys
 
 from . import __version__
@@ -52,7 +51,7 @@ class Hub:
     """All parts of a hub. ``open`` the database before anything is asked of it."""
 
     def __init__(self, settings: Settings) -> None:
-        folder = private_folder(settings.folder, 0o711)  # the broker's user passes through
+        folder = settings.folder
         self.public_url = settings.public_url
         self.database = Database(settings.database_url)
         self.authority = Authority(folder / "ca")

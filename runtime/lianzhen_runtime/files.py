@@ -1,11 +1,13 @@
 """Files that are whole or absent, and secrets that only their owner reads."""
 
 import contextlib
+import fcntl
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
-from .errors import SecretError
+from .errors import SecretError, Unavailable
 
 PRIVATE = 0o600
 
@@ -55,6 +57,20 @@ def read_secret(path: Path) -> bytes:
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise SecretError(f"{path} can be read by others; run: chmod 600 {path}")
     return path.read_bytes()
+
+
+@contextlib.contextmanager
+def sole_user(folder: Path) -> Iterator[None]:
+    """Hold ``folder`` for one program at a time; Unavailable if another one has it.
+
+    The kernel lets go of it however the program ends.
+    """
+    with (folder / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Unavailable(f"another program is running in {folder}; stop it first") from error
+        yield
 
 
 def private_folder(path: Path, mode: int = 0o700) -> Path:

@@ -1,6 +1,7 @@
 """Opening and closing an HTTP server, and the metrics page that every program has."""
 
 import contextlib
+import socket
 import ssl
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
@@ -12,6 +13,19 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from .errors import Unavailable
+
+
+def _private_socket(path: Path) -> socket.socket:
+    """A Unix socket that only its owner may open, in the place of one that was left behind."""
+    path.unlink(missing_ok=True)
+    made = socket.socket(socket.AF_UNIX)
+    try:
+        made.bind(str(path))
+        path.chmod(0o600)  # before anybody can connect: it does not listen yet
+    except BaseException:
+        made.close()
+        raise
+    return made
 
 
 class _Once(Collector):
@@ -48,9 +62,7 @@ async def serving(
     await runner.setup()
     try:
         if path is not None:
-            path.unlink(missing_ok=True)
-            await web.UnixSite(runner, str(path)).start()
-            path.chmod(0o600)
+            await web.SockSite(runner, _private_socket(path)).start()
         else:
             await web.TCPSite(runner, host, port, ssl_context=tls).start()
         bound = runner.addresses[0]

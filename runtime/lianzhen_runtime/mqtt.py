@@ -105,7 +105,7 @@ class Session:
 
     async def open(self, address: Address) -> None:
         """Connect and wait for the broker's word; LinkLost if it is not a welcome."""
-        properties = Properties(PacketTypes.CONNECT)
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.MaximumPacketSize = MAX_PACKET_BYTES
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
@@ -202,7 +202,7 @@ class Session:
             future.set_result(None)
 
     def _received(self, _client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
-        self._on_message(message.topic, message.payload)
+        self._on_message(message.topic, bytes(message.payload))
 
     def _disconnected(
         self, _client: paho.Client, _data: Any, _flags: Any, code: ReasonCode, _properties: Any
