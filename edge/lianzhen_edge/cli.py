@@ -14,6 +14,7 @@ import aiohttp
 import msgspec
 
 from lianzhen_protocol import claims, records
+from lianzhen_protocol.errors import ProtocolError
 from lianzhen_protocol.identity import uuid7
 from lianzhen_protocol.records import DiagnosticNote
 from lianzhen_protocol.retry import backoff
@@ -58,12 +59,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = _settings(options)
         return _VERBS[options.verb](options, settings)
-    except LianzhenError as error:
+    except (LianzhenError, ProtocolError) as error:
         print(f"lianzhen-edge: {error}", file=sys.stderr)
-        return error.exit_status
-    except claims.ClaimError as error:
-        print(f"lianzhen-edge: {error}", file=sys.stderr)
-        return 2
+        return getattr(error, "exit_status", 2)
     except KeyboardInterrupt:
         return 130
 

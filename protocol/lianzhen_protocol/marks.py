@@ -45,6 +45,9 @@ class ForkReason(enum.StrEnum):
     RECEIVER_BEHIND_SAFE = "receiver-behind-safe"
     """The receiver lost what it had called safe, and the writer has deleted it."""
 
+    DAMAGED_RECORD = "damaged-record"
+    """The writer's disk lost a record that it had promised; the others go on without it."""
+
     FOREIGN_HARDWARE = "foreign-hardware"
     """The journal wakes up in another machine than the one that wrote it."""
 

@@ -25,7 +25,7 @@ class SignedTime(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TimeAnswer(SignedTime, frozen=True, kw_only=True):
-    """The time as it travels: with the signing key's certificate (PEM), for who knows only the CA."""
+    """The time as it travels: with the signing key's certificate (PEM), as a box knows the CA."""
 
     certificate: str
 

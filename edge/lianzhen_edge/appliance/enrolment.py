@@ -5,7 +5,7 @@ Local care never waits for any of this: a box whose certificate ran out goes on 
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Final, TypeVar
@@ -100,7 +100,7 @@ async def reapprove(identity: Identity, folder: Path, clock: TrustedClock) -> Id
 
 async def keep_certificate(
     folder: Path, clock: TrustedClock, *, check_s: float = CHECK_SECONDS
-) -> AsyncIterator[Identity]:
+) -> AsyncGenerator[Identity, None]:
     """Renew when due, ask for re-approval when expired, for ever; gives each new identity.
 
     No refusal ends it, since care goes on and an admin may think again; each is logged once.

@@ -3,6 +3,7 @@
 import sqlite3
 from pathlib import Path
 
+from lianzhen_protocol.identity import Epoch
 from lianzhen_runtime.errors import Unavailable
 
 MIGRATIONS = (
@@ -52,6 +53,13 @@ MIGRATIONS = (
         hash BLOB NOT NULL,
         PRIMARY KEY (epoch, stream)
     ) WITHOUT ROWID;
+    CREATE TABLE damaged (                  -- rows that did not open, as they were found
+        stream TEXT NOT NULL,
+        epoch BLOB NOT NULL,
+        seq INTEGER NOT NULL,
+        sealed BLOB NOT NULL,
+        found_ms INTEGER NOT NULL
+    );
     CREATE TABLE inbox (                    -- what came down and this release could not apply
         place INTEGER PRIMARY KEY AUTOINCREMENT,
         key_epoch BLOB NOT NULL,
@@ -73,6 +81,17 @@ def connect(path: Path, *, reader: bool = False) -> sqlite3.Connection:
     if reader:
         connection.execute("PRAGMA query_only=ON")
     return connection
+
+
+def place_of(stream: int, seq: int) -> int:
+    """Where record ``seq`` of a stream lies in the outbox: streams one after another, in order."""
+    return stream << 40 | seq
+
+
+def present_epoch(connection: sqlite3.Connection) -> Epoch:
+    """The epoch that records are written in now."""
+    (identity,) = connection.execute("SELECT id FROM epoch ORDER BY number DESC LIMIT 1").fetchone()
+    return Epoch(identity)
 
 
 def upgrade(connection: sqlite3.Connection) -> None:

@@ -17,7 +17,7 @@ GROUP_JOBS = 256
 """Most jobs in one transaction: bounds how long the first of them waits."""
 
 Result = TypeVar("Result")
-Work = Callable[[sqlite3.Connection], Result]
+Work = Callable[[], Result]
 
 
 class _Job(Generic[Result]):
@@ -56,7 +56,7 @@ class GroupWriter:
         JournalFull or JournalError when the disk refuses: then none of the group happened. A
         caller that is cancelled does not take back what it asked for.
         """
-        job = _Job(work, self._loop.create_future())
+        job: _Job[Result] = _Job(work, self._loop.create_future())
         self._jobs.put(job)
         return await job.future
 
@@ -81,7 +81,7 @@ class GroupWriter:
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             for job in group:
-                job.result = job.work(self._connection)
+                job.result = job.work()
             self._connection.execute("COMMIT")
         except Exception as error:  # noqa: BLE001 - handed to every caller of the group
             if self._connection.in_transaction:

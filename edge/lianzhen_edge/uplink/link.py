@@ -16,15 +16,16 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from lianzhen_edge import __version__
+from lianzhen_edge.journal.errors import JournalError
 from lianzhen_edge.journal.journal import Journal
 from lianzhen_protocol import hello as messages
 from lianzhen_protocol import signing, topics
-from lianzhen_protocol.errors import ProtocolError
+from lianzhen_protocol.errors import ProtocolError, SealBroken
 from lianzhen_protocol.frame import Frame, FrameCodec
 from lianzhen_protocol.hello import Ack, Hello, Presence, Refused, SayHello, Signed, Welcome
 from lianzhen_protocol.identity import Epoch, NodeId
 from lianzhen_protocol.lanes import Group, lane_of
-from lianzhen_protocol.marks import StreamMark
+from lianzhen_protocol.marks import ForkReason, StreamMark
 from lianzhen_protocol.receiver import Accepted, receive
 from lianzhen_protocol.retry import backoff
 from lianzhen_protocol.sender import Advanced, Cut, Effect, Forked, Sender
@@ -217,7 +218,7 @@ class Link:
             for stream in self._journal.streams(grown):
                 self._sender.appended(stream)
             if cut := self._sender.cut():
-                if not self._send(line, cut):
+                if not await self._send(line, cut):
                     return
                 await line.drained()
                 continue
@@ -225,9 +226,14 @@ class Link:
             if self._sender.tick(time.monotonic()):
                 self.status.timeouts += 1
 
-    def _send(self, line: mqtt.Session, cut: Cut) -> bool:
+    async def _send(self, line: mqtt.Session, cut: Cut) -> bool:
         """One frame to the line; False if the journal left this epoch meanwhile."""
-        run = self._journal.read(cut.stream, cut.first, cut.max_records, cut.max_bytes)
+        try:
+            run = self._journal.read(cut.stream, cut.first, cut.max_records, cut.max_bytes)
+        except SealBroken as error:
+            _log.error("a record in the journal is damaged", stream=cut.stream, code=error.code)
+            await self._fork(ForkReason.DAMAGED_RECORD)
+            return False
         if run.epoch != self._epoch or not run.records:
             return False
         wire = self._codec.encode(Frame(run.epoch, cut.stream, cut.first, run.before, run.records))
@@ -273,11 +279,17 @@ class Link:
                         "histories differ, this journal forks",
                         stream=stream, reason=reason, committed=theirs.seq, group=self._group,
                     )  # fmt: skip
-                    self.status.forks += 1
-                    await self._journal.fork(reason, self._epoch)
+                    await self._fork(reason)
                     return False
         self._moved(self._epoch, moves)
         return True
+
+    async def _fork(self, reason: ForkReason) -> None:
+        self.status.forks += 1
+        try:
+            await self._journal.fork(reason, self._epoch)
+        except JournalError as error:  # the disk is full: begin again, later
+            raise mqtt.LinkLost(str(error), error.code) from error
 
     async def _take_down(self, line: mqtt.Session, payload: bytes) -> None:
         """Commit a frame of a down stream, then acknowledge it."""
@@ -288,7 +300,11 @@ class Link:
             return
         verdict = receive(self._journal.down_mark(frame.epoch, frame.stream), frame)
         if isinstance(verdict, Accepted):
-            await self._journal.receive(frame.epoch, frame.stream, verdict)
+            try:
+                await self._journal.receive(frame.epoch, frame.stream, verdict)
+            except JournalError as error:  # not acknowledged, so it comes again
+                _log.transition("inbox", "cannot be written", bad=True, code=error.code)
+                return
         at = self._journal.down_mark(frame.epoch, frame.stream)
         gap = not isinstance(verdict, Accepted) and at.seq < frame.last
         answer = Ack(

@@ -1,0 +1,261 @@
+"""What the journal's writer thread does inside a transaction: append, advance, fork, take down.
+
+Keeps each stream's end in memory; ``settled`` makes that follow what really was committed.
+"""
+
+import secrets
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+
+from lianzhen_protocol import chain
+from lianzhen_protocol.errors import SealBroken
+from lianzhen_protocol.identity import Epoch, NodeId
+from lianzhen_protocol.lanes import Lane
+from lianzhen_protocol.marks import ForkReason
+from lianzhen_protocol.receiver import Accepted
+from lianzhen_protocol.sender import Advanced
+from lianzhen_runtime.errors import Unavailable
+
+from . import inbox
+from .schema import place_of, present_epoch
+from .seals import Seals
+
+LOST = (1 << 40) - 1
+"""Number of an item whose record is lost: behind everything that is ever sent."""
+
+_ID_CHUNK = 500
+_FORK_CHUNK = 1000
+
+
+class Placed(msgspec.Struct, frozen=True, array_like=True):
+    """Where a record lies; ``fresh`` is False for one that the journal had already."""
+
+    stream: str
+    seq: int
+    fresh: bool
+
+
+class _Head(msgspec.Struct):
+    """A stream's end, as the writer's thread knows it."""
+
+    id: int
+    name: str
+    lane: Lane
+    last: int
+    last_hash: bytes
+
+
+class Pen:
+    """Writes on the one writing connection. No method begins or ends a transaction."""
+
+    def __init__(
+        self, db: sqlite3.Connection, node: NodeId, seals: Seals, now_ms: Callable[[], int]
+    ) -> None:
+        self._db = db
+        self._node = node
+        self._seals = seals
+        self._now_ms = now_ms
+        self._heads: dict[str, _Head] = {}
+        self._touched: set[str] = set()
+        self._epoch = self._begin(node)
+
+    def append(self, name: str, lane: Lane, batch: Sequence[tuple[bytes, bytes]]) -> list[Placed]:
+        """Append (id, record) to a stream; what is known already keeps its place."""
+        head = self._head(name, lane)
+        known = _known(self._db, [identity for identity, _ in batch])
+        now = self._now_ms()
+        answer, rows, items = [], [], []
+        for identity, entry in batch:
+            if identity in known:
+                answer.append(Placed(*known[identity], False))
+                continue
+            head.last += 1
+            head.last_hash = chain.extend(head.last_hash, entry)
+            sealed = self._seals.seal(self._epoch, name, head.last, entry)
+            rows.append((place_of(head.id, head.last), now, head.last_hash, sealed))
+            items.append((identity, head.id, head.last))
+            known[identity] = (name, head.last)
+            answer.append(Placed(name, head.last, True))
+        self._db.executemany("INSERT INTO outbox VALUES (?, ?, ?, ?)", rows)
+        self._db.executemany("INSERT INTO item (id, stream, seq) VALUES (?, ?, ?)", items)
+        self._db.execute(
+            "UPDATE stream SET last = ?, last_hash = ? WHERE id = ?",
+            (head.last, head.last_hash, head.id),
+        )
+        self._touched.add(name)
+        return answer
+
+    def advance(self, moves: Iterable[tuple[Epoch, Advanced]]) -> None:
+        """Note marks of the present epoch, and delete what is safe."""
+        for epoch, move in moves:
+            if epoch != self._epoch:
+                continue
+            number, safe = self._db.execute(
+                "SELECT id, safe FROM stream WHERE name = ?", (move.stream,)
+            ).fetchone()
+            self._db.execute(
+                "UPDATE stream SET committed = ? WHERE id = ?", (move.committed, number)
+            )
+            if move.safe > safe:
+                edge = place_of(number, move.safe)
+                self._db.execute(
+                    "UPDATE stream SET safe = ?,"
+                    " safe_hash = (SELECT chain FROM outbox WHERE place = ?) WHERE id = ?",
+                    (move.safe, edge, number),
+                )
+                self._db.execute(
+                    "DELETE FROM outbox WHERE place > ? AND place <= ?",
+                    (place_of(number, safe), edge),
+                )
+
+    def fork(self, reason: ForkReason, leaving: Epoch) -> None:
+        """Move all that is not safe into a new epoch, unless ``leaving`` was left already."""
+        if leaving != self._epoch:
+            return
+        old = self._epoch
+        new = self._new_epoch(old, reason)
+        for number, name, safe in self._db.execute("SELECT id, name, safe FROM stream").fetchall():
+            self._touched.add(name)
+            last, hash_ = self._renumber(number, name, safe, old, new)
+            genesis = chain.genesis(self._node, new, name)
+            self._db.execute(
+                "UPDATE stream SET last = ?, last_hash = ?, committed = 0, safe = 0, safe_hash = ?"
+                " WHERE id = ?",
+                (last, hash_, genesis, number),
+            )
+        self._heads.clear()
+        self._epoch = new
+
+    def take(self, epoch: Epoch, stream: str, accepted: Accepted) -> None:
+        """Apply down records and move their mark; keep what this release cannot apply."""
+        mine = self._epoch
+
+        def seal(seq: int, entry: bytes) -> bytes:
+            return self._seals.seal(epoch, stream, seq, entry, key=mine)
+
+        inbox.take(self._db, epoch, stream, accepted, seal, mine)
+
+    def recognise(self, hardware: str) -> None:
+        """Fork if another machine wrote this journal; remember this one."""
+        (known,) = self._db.execute("SELECT hardware FROM about").fetchone()
+        if known is not None and known != hardware:
+            self.fork(ForkReason.FOREIGN_HARDWARE, self._epoch)
+        self._db.execute("UPDATE about SET hardware = ?", (hardware,))
+
+    def settled(self, committed: bool) -> set[str]:
+        """After each transaction: the streams that it touched, none if it was rolled back."""
+        touched, self._touched = self._touched, set()
+        if committed:
+            return touched
+        self._heads.clear()
+        self._epoch = present_epoch(self._db)
+        return set()
+
+    def _begin(self, node: NodeId) -> Epoch:
+        """Load every epoch's key; make the first epoch of a new journal."""
+        db = self._db
+        db.execute("BEGIN IMMEDIATE")
+        row = db.execute("SELECT node FROM about").fetchone()
+        if row is None:
+            db.execute("INSERT INTO about (id, node) VALUES (1, ?)", (node,))
+            self._new_epoch(None, None)
+        elif row[0] != node:
+            db.execute("ROLLBACK")
+            raise Unavailable(f"this journal belongs to {row[0]}, and this box is {node}")
+        self._seals.load(db)
+        db.execute("COMMIT")
+        return present_epoch(db)
+
+    def _new_epoch(self, parent: bytes | None, reason: str | None) -> Epoch:
+        fresh = Epoch(secrets.token_bytes(16))
+        wrapped = self._seals.create(fresh)
+        self._db.execute(
+            "INSERT INTO epoch (id, parent, reason, began_ms, kek_version, key_sealed)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            (fresh, parent, reason, self._now_ms(), *wrapped),
+        )
+        return fresh
+
+    def _head(self, name: str, lane: Lane) -> _Head:
+        head = self._heads.get(name)
+        if head is None:
+            genesis = chain.genesis(self._node, self._epoch, name)
+            self._db.execute(
+                "INSERT OR IGNORE INTO stream (name, lane, last, last_hash, committed, safe,"
+                " safe_hash) VALUES (?, ?, 0, ?, 0, 0, ?)",
+                (name, lane, genesis, genesis),
+            )
+            row = self._db.execute(
+                "SELECT id, name, lane, last, last_hash FROM stream WHERE name = ?", (name,)
+            ).fetchone()
+            head = self._heads[name] = _Head(row[0], row[1], Lane(row[2]), row[3], row[4])
+        return head
+
+    def _renumber(
+        self, number: int, name: str, safe: int, old: Epoch, new: Epoch
+    ) -> tuple[int, bytes]:
+        """Move a stream's unsafe records to 1, 2, ... of a new epoch; its new last and hash."""
+        seq, hash_ = 0, chain.genesis(self._node, new, name)
+        lost: list[int] = []
+        floor, done, ceiling = place_of(number, 0), place_of(number, 0), place_of(number + 1, 0)
+        query = (
+            "SELECT place, sealed FROM outbox WHERE place > ? AND place < ? ORDER BY place LIMIT ?"
+        )
+        # In pieces, as a backlog may be larger than memory; a moved row lies behind ``done``.
+        while rows := self._db.execute(query, (done, ceiling, _FORK_CHUNK)).fetchall():
+            for done, sealed in rows:
+                entry = self._salvage(old, name, done - floor, sealed)
+                if entry is None:
+                    lost.append(done - floor)
+                    self._db.execute("DELETE FROM outbox WHERE place = ?", (done,))
+                    continue
+                seq += 1
+                hash_ = chain.extend(hash_, entry)
+                fresh = self._seals.seal(new, name, seq, entry)
+                self._db.execute(
+                    "UPDATE outbox SET place = ?, chain = ?, sealed = ? WHERE place = ?",
+                    (floor + seq, hash_, fresh, done),
+                )
+        self._renumber_items(number, safe, lost)
+        return seq, hash_
+
+    def _renumber_items(self, number: int, safe: int, lost: list[int]) -> None:
+        """Let items follow their records; those of lost records say so, and never get further."""
+        for seq in reversed(lost):
+            self._db.execute(
+                "UPDATE item SET seq = ?, rejected = ? WHERE stream = ? AND seq = ?",
+                (LOST, "damaged: this disk lost the record", number, seq),
+            )
+            self._db.execute(
+                "UPDATE item SET seq = seq - 1 WHERE stream = ? AND seq > ? AND seq < ?",
+                (number, seq, LOST),
+            )
+        self._db.execute(
+            "UPDATE item SET seq = max(0, seq - ?) WHERE stream = ? AND seq > 0 AND seq < ?",
+            (safe, number, LOST),
+        )
+
+    def _salvage(self, epoch: Epoch, stream: str, seq: int, sealed: bytes) -> bytes | None:
+        """A record on its way into a new epoch; None, and set aside, if the disk damaged it."""
+        try:
+            return self._seals.open(epoch, stream, seq, sealed)
+        except SealBroken:
+            row = (stream, epoch, seq, sealed, self._now_ms())
+            self._db.execute("INSERT INTO damaged VALUES (?, ?, ?, ?, ?)", row)
+            return None
+
+
+def _known(db: sqlite3.Connection, identities: Sequence[bytes]) -> dict[bytes, tuple[str, int]]:
+    """The places of those records that the journal has already."""
+    known: dict[bytes, tuple[str, int]] = {}
+    for at in range(0, len(identities), _ID_CHUNK):
+        chunk = identities[at : at + _ID_CHUNK]
+        marks = ",".join("?" * len(chunk))
+        query = (
+            "SELECT item.id, name, seq FROM item JOIN stream ON stream.id = item.stream"  # noqa: S608
+            f" WHERE item.id IN ({marks})"  # only question marks
+        )
+        known |= {identity: (name, seq) for identity, name, seq in db.execute(query, chunk)}
+    return known

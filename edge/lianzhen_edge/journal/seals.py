@@ -1,0 +1,39 @@
+"""The journal's data keys, and sealing a record for its place (docs/protocol.md, 8)."""
+
+import secrets
+import sqlite3
+
+from lianzhen_protocol.identity import Epoch, NodeId
+from lianzhen_protocol.sealing import NONCE_BYTES, SealingKey, record_place
+from lianzhen_runtime.keys import KeyProvider, WrappedKey, new_data_key, unwrap
+
+
+class Seals:
+    """One key an epoch, all of one node. Keys are only ever added, so any thread may look."""
+
+    def __init__(self, node: NodeId, keys: KeyProvider) -> None:
+        self._node = node
+        self._keys = keys
+        self._known: dict[Epoch, SealingKey] = {}
+
+    def load(self, db: sqlite3.Connection) -> None:
+        """Unwrap the key of every epoch; SecretError or SealBroken if one cannot be."""
+        for identity, *wrapped in db.execute("SELECT id, kek_version, key_sealed FROM epoch"):
+            key = unwrap(self._keys, self._node, identity, WrappedKey(*wrapped))
+            self._known[Epoch(identity)] = key
+
+    def create(self, epoch: Epoch) -> WrappedKey:
+        """A key for a new epoch; its wrapped form to store."""
+        self._known[epoch], wrapped = new_data_key(self._keys, self._node, epoch)
+        return wrapped
+
+    def seal(
+        self, epoch: Epoch, stream: str, seq: int, entry: bytes, key: Epoch | None = None
+    ) -> bytes:
+        """A record sealed for its place, under the key of its epoch or of another one."""
+        place = record_place(self._node, epoch, stream, seq)
+        return self._known[key or epoch].seal(secrets.token_bytes(NONCE_BYTES), entry, place)
+
+    def open(self, epoch: Epoch, stream: str, seq: int, sealed: bytes) -> bytes:
+        """The record back; SealBroken if the disk changed it."""
+        return self._known[epoch].open(sealed, record_place(self._node, epoch, stream, seq))
