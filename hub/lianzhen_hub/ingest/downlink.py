@@ -185,7 +185,8 @@ class _Mirror:
 
     def take(self, cut: Cut) -> tuple[bytes, ...]:
         """The records of a cut: within its limits, at least one."""
-        taken, size = [], 0
+        taken: list[bytes] = []
+        size = 0
         for seq in range(cut.first, cut.first + cut.max_records):
             entry = self.entries[cut.stream][seq]
             size += len(entry)
@@ -254,7 +255,10 @@ class Downlink:
         """Something was appended for these boxes: send it to those that are there."""
         for node in nodes:
             if (mirror := self._boxes.get(node)) is not None:
-                for stream in await self._load(mirror):
+                grown = await self._load(mirror)
+                if self._boxes.get(node) is not mirror:
+                    continue  # it said hello meanwhile, and what is new went with that
+                for stream in grown:
                     mirror.sender.appended(stream)
                 self._pump(mirror)
 

@@ -12,8 +12,8 @@ from sqlalchemy import Connection, select
 
 from lianzhen_hub.store import sql, tables
 from lianzhen_protocol import chain
-from lianzhen_protocol.errors import ProtocolError
-from lianzhen_protocol.frame import Frame, FrameCodec, FrameError, body_of
+from lianzhen_protocol.errors import FrameError, ProtocolError
+from lianzhen_protocol.frame import Frame, FrameCodec, body_of
 from lianzhen_protocol.identity import Epoch, NodeId
 from lianzhen_protocol.lanes import Group, lane_of
 from lianzhen_protocol.marks import Position, StreamMark

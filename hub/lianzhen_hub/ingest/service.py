@@ -5,6 +5,7 @@ answer goes out only after the transaction that it speaks of.
 """
 
 import asyncio
+import contextlib
 import secrets
 import ssl
 import time
@@ -34,7 +35,7 @@ from lianzhen_runtime.log import Log
 
 from .downlink import Downlink, Outbox
 from .intake import Arrived, Intake, Outcome, StreamKey
-from .projector import Projector
+from .projector import Projector, Step
 from .vault import Vault
 
 CREDIT_BYTES = 4 << 20
@@ -45,6 +46,7 @@ QUEUE_BYTES = 64 << 20
 
 BATCH_BYTES = 8 << 20
 _RETRY_SECONDS = 2.0
+_TICK_SECONDS = 1.0
 _SAY_HELLO_SECONDS = 1.0
 _log = Log("lianzhen.ingest")
 
@@ -137,25 +139,24 @@ class Ingest:
             await self._logged.wait()
             self._logged.clear()
             while True:
-                now_ms = self._now_ms()
-                step = await self._database.write(
-                    lambda db, at=now_ms: self._projector.step(db, at)
-                )
+                step = await self._database.write(self._step)
                 self.status.applied += step.applied
                 self.status.quarantined += step.quarantined
                 await self.downlink.nudge(step.told)
                 if not step.rows:
                     break
 
+    def _step(self, db: Connection) -> Step:
+        return self._projector.step(db, self._now_ms())
+
     async def _work(self, line: mqtt.Session) -> None:
         while True:
             if not self._queue:
                 self._wake.clear()
-                try:
-                    async with asyncio.timeout(1.0):
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_TICK_SECONDS):
                         await self._wake.wait()
-                except TimeoutError:
-                    self.downlink.tick(time.monotonic())
+            self.downlink.tick(time.monotonic())
             if line.closed.done():
                 line.closed.result()
             for channel, batch in groupby(self._take(), key=lambda item: item[0].channel):
@@ -317,8 +318,14 @@ class Ingest:
         row |= {"parent": parentage and parentage.parent, "reason": parentage and parentage.reason}
         sql.insert_new(db, table, [row])
         self._vault.key(db, node, epoch)
-        online = {"node": node, "session_group": hello.group, "state": "online"}
-        online |= {"instance": hello.instance, "since_ms": now_ms, "software": hello.software}
+        online = {
+            "node": node,
+            "session_group": hello.group,
+            "state": "online",
+            "instance": hello.instance,
+            "since_ms": now_ms,
+            "software": hello.software,
+        }
         sql.upsert(db, tables.presence, [online])
         self._intake.forget(node)
         names = [claim.stream for claim in hello.streams]
@@ -342,7 +349,7 @@ class Ingest:
         table = tables.presence
         mine = (table.c.node == node, table.c.session_group == presence.group)
         offline = update(table).where(*mine).values(state="offline", since_ms=self._now_ms())
-        await self._database.write(lambda db: db.execute(offline) and None)
+        await self._database.write(lambda db: db.execute(offline))
         _log.info("gone", node=node, group=presence.group)
 
     # -- answers
@@ -373,7 +380,7 @@ class Ingest:
     async def _notice(self, node: NodeId, code: str, detail: str) -> None:
         values = {"at_ms": self._now_ms(), "node": node, "code": code, "detail": detail}
         insert = tables.notice.insert().values(values)
-        await self._database.write(lambda db: db.execute(insert) and None)
+        await self._database.write(lambda db: db.execute(insert))
 
     def _send_down(self, node: NodeId, stream: str, wire: bytes) -> None:
         if self._line is not None:
