@@ -8,15 +8,17 @@ import argparse
 import os
 import signal
 import sqlite3
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing
 
-from lab import BoxProgram, HubProgram, Lab, LabError, lab, wait_until
+from lab import BoxProgram, HubProgram, Lab, LabError, Program, lab, wait_until
 
 STREAM = "record.diagnostic"
-CHUNK = 250
+ID_DIGITS = 32
+SECONDS = 10
 
 
 def say(text: str = "") -> None:
@@ -25,32 +27,29 @@ def say(text: str = "") -> None:
 
 
 class Nurse(threading.Thread):
-    """Keeps recording, whatever is killed meanwhile: a chunk that got no answer is asked again."""
+    """Keeps recording, whatever is killed meanwhile: a batch that got no answer is asked again."""
 
     def __init__(self, box: BoxProgram, count: int) -> None:
         super().__init__(name="nurse", daemon=True)
-        self._box = box
-        self._count = count
+        self._put = box.command(
+            "put", "a note from the clinic", "--stream", STREAM,
+            "--count", str(count), "--rate", str(count // SECONDS), "--ids", "--wait",
+        )  # fmt: skip
+        self._done = False
         self.ids: list[str] = []
-        self.failure: Exception | None = None
 
     def run(self) -> None:
         """Put everything; ``ids`` grows as the box acknowledges."""
-        try:
-            while len(self.ids) < self._count:
-                size = min(CHUNK, self._count - len(self.ids))
-                answer = self._box.ask(
-                    "put", f"note {len(self.ids)}", "--stream", STREAM,
-                    "--count", str(size), "--ids", "--wait",
-                )  # fmt: skip
-                self.ids += answer.splitlines()[:size]
-        except LabError as error:
-            self.failure = error
+        with subprocess.Popen(self._put, stdout=subprocess.PIPE, text=True) as put:
+            for line in put.stdout or ():
+                if len(line) == ID_DIGITS + 1:
+                    self.ids.append(line.strip())
+        self._done = True
 
     def reached(self, count: int) -> bool:
-        """True when so many are acknowledged; LabError if it had to give up."""
-        if self.failure is not None:
-            raise self.failure
+        """True when so many are acknowledged; LabError if it gave up before."""
+        if len(self.ids) < count and self._done:
+            raise LabError(f"only {len(self.ids)} records were taken")
         return len(self.ids) >= count
 
 
@@ -67,39 +66,34 @@ def enrol(made: Lab) -> tuple[HubProgram, BoxProgram]:
     return hub, box
 
 
-def kill_broker(hub: HubProgram, _box: BoxProgram) -> None:
-    """The broker holds what is in flight, and nothing that matters."""
-    os.kill(hub.broker_pid(), signal.SIGKILL)
+def kills(hub: HubProgram, box: BoxProgram) -> Sequence[tuple[str, Callable[[], None]]]:
+    """What is killed, and how it comes back. The hub's death takes its broker with it."""
+    broker = hub.broker_pid()
 
+    def again(program: Program) -> Callable[[], None]:
+        def kill_and_start() -> None:
+            program.kill()
+            program.start()
 
-def kill_hub(hub: HubProgram, _box: BoxProgram) -> None:
-    """With it goes its broker."""
-    hub.kill()
-    hub.start()
+        return kill_and_start
 
-
-def kill_box(_hub: HubProgram, box: BoxProgram) -> None:
-    """In the middle of its commits."""
-    box.kill()
-    box.start()
-
-
-KILLS: Sequence[tuple[str, Callable[[HubProgram, BoxProgram], None]]] = (
-    ("the broker", kill_broker),
-    ("the hub", kill_hub),
-    ("the box", kill_box),
-)
+    return (
+        ("the broker", lambda: os.kill(broker, signal.SIGKILL)),
+        ("the hub", again(hub)),
+        ("the box", again(box)),
+    )
 
 
 def carry(hub: HubProgram, box: BoxProgram, count: int) -> list[str]:
     """Step three: record, and kill each program once meanwhile; the ids in the order of the put."""
     say(f"3. {count} records are put into the box, while every program is killed once (SIGKILL).")
+    victims = kills(hub, box)
     nurse = Nurse(box, count)
     nurse.start()
-    for number, (what, kill) in enumerate(KILLS, 1):
-        at = count * number // (len(KILLS) + 1)
+    for number, (what, kill) in enumerate(victims, 1):
+        at = count * number // (len(victims) + 1)
         wait_until(f"{at} records acknowledged", lambda at=at: nurse.reached(at))  # type: ignore[misc]
-        kill(hub, box)
+        kill()
         say(f"   {len(nurse.ids)} acknowledged: {what} is killed")
     wait_until("all records acknowledged", lambda: nurse.reached(count))
     say(f"   {count} acknowledged by the box")

@@ -15,6 +15,7 @@ import msgspec
 
 from lianzhen_protocol import claims, records
 from lianzhen_protocol.errors import ProtocolError
+from lianzhen_protocol.frame import MAX_PLAIN_BYTES
 from lianzhen_protocol.identity import uuid7
 from lianzhen_protocol.records import DiagnosticNote
 from lianzhen_protocol.retry import backoff
@@ -45,7 +46,8 @@ def parser() -> argparse.ArgumentParser:
     put.add_argument("--stream", default="record.diagnostic")
     put.add_argument("--count", type=int, default=1)
     put.add_argument("--wait", action="store_true", help="ask again until the box has taken them")
-    put.add_argument("--ids", action="store_true", help="print the ids")
+    put.add_argument("--rate", type=int, default=0, help="records a second; 0: as fast as it goes")
+    put.add_argument("--ids", action="store_true", help="print each id when it is stored")
     status = verbs.add_parser("status", help="what the box holds, and how the line is")
     status.add_argument("--json", action="store_true")
     item = verbs.add_parser("item", help="what became of one record")
@@ -93,32 +95,47 @@ def _put(options: argparse.Namespace, settings: Settings) -> int:
     now_ms = time.time_ns() // 1_000_000
     ids = [uuid7(now_ms, secrets.token_bytes(10)) for _ in range(options.count)]
     entries = [records.encode(body, identity, now_ms) for identity in ids]
-    asyncio.run(_put_all(settings, options.stream, entries, wait=options.wait))
-    if options.ids:
-        print("\n".join(identity.hex() for identity in ids))
+    asyncio.run(_put_all(options, settings, list(zip(ids, entries, strict=True))))
     print(f"{len(entries)} stored in {options.stream}")
     return 0
 
 
-async def _put_all(settings: Settings, stream: str, entries: list[bytes], *, wait: bool) -> None:
-    """Batch by batch. A batch that got no answer is asked again: its ids make it harmless."""
-    at = attempt = 0
-    while at < len(entries):
-        payload = msgspec.msgpack.encode(entries[at : at + BATCH])
+async def _put_all(
+    options: argparse.Namespace, settings: Settings, entries: list[tuple[bytes, bytes]]
+) -> None:
+    """Batch by batch, each printed when it is stored.
 
-        async def send(box: aiohttp.ClientSession, payload: bytes = payload) -> Any:
-            return await _ask(box, "POST", "/records", params={"stream": stream}, data=payload)
+    A batch that got no answer is asked again: its ids make it harmless.
+    """
+    size = min(BATCH, max(1, MAX_PLAIN_BYTES // (len(entries[0][1]) + 1))) if entries else 1
+    if options.rate:
+        size = min(size, max(1, options.rate // 10))
+    for at in range(0, len(entries), size):
+        batch = entries[at : at + size]
+        began = time.monotonic()
+        await _put_batch(options, settings, [entry for _, entry in batch])
+        if options.ids:
+            print("\n".join(identity.hex() for identity, _ in batch), flush=True)
+        if options.rate:
+            await asyncio.sleep(max(0.0, began + len(batch) / options.rate - time.monotonic()))
 
+
+async def _put_batch(options: argparse.Namespace, settings: Settings, entries: list[bytes]) -> None:
+    payload, params = msgspec.msgpack.encode(entries), {"stream": options.stream}
+    attempt = 0
+    while True:
         try:
-            await _with_box(settings, send)
+            await _with_box(
+                settings, lambda box: _ask(box, "POST", "/records", params=params, data=payload)
+            )
         except (Unavailable, TransientRefusal):
-            if not wait:
+            if not options.wait:
                 raise
             # Not a secret: jitter only.
             await asyncio.sleep(backoff(attempt, random.random(), base=0.2, cap=2.0))  # noqa: S311
             attempt += 1
         else:
-            at, attempt = at + BATCH, 0
+            return
 
 
 def _status(options: argparse.Namespace, settings: Settings) -> int:
