@@ -1,6 +1,7 @@
 """Runs a hub: broker, gate, ingest, projection, HTTPS for boxes, a socket for admins, probes."""
 
 import asyncio
+import ssl
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -19,6 +20,7 @@ from .fleet.routes import PREFIX, Enrolment
 from .hub import Hub
 from .settings import Settings
 
+_CERTIFICATE_SECONDS = 3600.0
 _FAULTS = (OSError, TimeoutError, OperationalError)
 _log = log.Log("lianzhen.hub")
 
@@ -46,9 +48,18 @@ async def _serve(hub: Hub, settings: Settings) -> None:
             ("gate", hub.gate.run),
             ("ingest", lambda: _ingest(hub)),
             ("projection", hub.ingest.project),
+            ("certificate", lambda: _keep_certificate(hub, settings, server)),
         ):
             services.create_task(supervised(name, service, faults=_FAULTS, cap=5.0), name=name)
         _log.info("hub runs", version=__version__, backend=hub.database.backend)
+
+
+async def _keep_certificate(hub: Hub, settings: Settings, server: ssl.SSLContext) -> None:
+    """New connections get the new certificate; the broker gets it from the gate."""
+    while True:
+        pair = hub.authority.issue_hub(settings.names).path
+        server.load_cert_chain(pair)
+        await asyncio.sleep(_CERTIFICATE_SECONDS)
 
 
 async def _ingest(hub: Hub) -> None:

@@ -85,7 +85,7 @@ class Hub:
     async def revoke(self, node: str, reason: str) -> None:
         """Take a box out of service: when this returns it is neither connected nor heard."""
         await self.fleet.revoke(node, reason)
-        self.ingest.revoked(NodeId(node))
+        await self.ingest.revoked(NodeId(node))
         await self.gate.step()
 
     @staticmethod

@@ -10,6 +10,7 @@ import contextlib
 import math
 import os
 import pwd
+import resource
 import shutil
 import signal
 import time
@@ -208,7 +209,7 @@ class Broker:
                 _log.info("broker runs", pid=process.pid, port=self._settings.port)
             elif line == "Reloading config.":
                 self._reloaded.set()
-            elif line.startswith(("Error", "Warning", "setpriv:")):
+            elif line.startswith(("Error", "Warning", "setpriv:", "prlimit:")):
                 self._complaint = line
                 _log.warning("broker complains", reason=line[:200])
 
@@ -221,7 +222,10 @@ class Broker:
         return Unavailable(f"mosquitto does not start: {self._complaint or 'it says nothing'}")
 
     def _command(self) -> list[str]:
-        command = [_program("setpriv", "util-linux"), "--pdeathsig", "KILL", "--no-new-privs"]
+        # A connection is an open file, and the usual soft limit of 1024 is only 500 boxes.
+        _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
+        command = [_program("prlimit", "util-linux"), f"--nofile={files}:{files}"]
+        command += [_program("setpriv", "util-linux"), "--pdeathsig", "KILL", "--no-new-privs"]
         if (owner := self._owner()) is not None:
             ids = (str(owner.pw_uid), str(owner.pw_gid))
             command += ["--reuid", ids[0], "--regid", ids[1], "--clear-groups"]

@@ -152,8 +152,8 @@ class Authority:
     def revocation_list(self, revoked: Iterable[tuple[int, datetime]]) -> bytes:
         """A CRL (PEM) of (serial, when), good for ``CRL_LIFE``.
 
-        Each has a thisUpdate later than the one before, by whole seconds: OpenSSL keeps the old
-        list if the new one is not later, so the second revocation within a second would be lost.
+        Each has a thisUpdate and a number above those of the one before (RFC 5280, 5.2.3), also
+        within one second: a verifier that holds two lists takes the later one.
         """
         now = datetime.fromtimestamp(int(self._clock()), UTC)
         self._last_list = max(now - BACKDATE, self._last_list + timedelta(seconds=1))

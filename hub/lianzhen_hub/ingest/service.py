@@ -346,19 +346,26 @@ class Ingest:
         del self._live[node, presence.group]
         if presence.group is Group.URGENT:
             self.downlink.gone(node)
+        await self._offline(node, presence.group)
+
+    async def _offline(self, node: NodeId, group: Group) -> None:
         table = tables.presence
-        mine = (table.c.node == node, table.c.session_group == presence.group)
+        mine = (table.c.node == node, table.c.session_group == group)
         offline = update(table).where(*mine).values(state="offline", since_ms=self._now_ms())
         await self._database.write(lambda db: db.execute(offline))
-        _log.info("gone", node=node, group=presence.group)
+        _log.info("gone", node=node, group=group)
 
     # -- answers
 
-    def revoked(self, node: NodeId) -> None:
-        """A box was taken out of service: nothing of its live sessions counts any more."""
+    async def revoked(self, node: NodeId) -> None:
+        """A box was taken out of service: nothing of its live sessions counts any more.
+
+        Its last will is denied by then, so it is marked as gone here.
+        """
+        self.downlink.gone(node)
         for group in Group:
             self._live.pop((node, group), None)
-        self.downlink.gone(node)
+            await self._offline(node, group)
 
     @property
     def listening(self) -> bool:
