@@ -1,0 +1,72 @@
+"""The edge on a machine that has only what the [edge] extra brings."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+OFFLINE = ("NewConnectionError", "Temporary failure in name resolution", "ConnectTimeoutError")
+IMPORT_ALL = """
+import importlib, pkgutil, sys
+import lianzhen_edge.main
+names = [m.name for m in pkgutil.walk_packages(lianzhen_edge.__path__, "lianzhen_edge.")]
+for name in names:
+    if not name.endswith(".__main__"):
+        importlib.import_module(name)
+assert "lianzhen_edge.main" in names
+"""
+
+
+@pytest.fixture(scope="module")
+def edge_bin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bin folder of an environment in which lianzhen[edge] is installed, not editable."""
+    environment = tmp_path_factory.mktemp("edge") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", environment], check=True)
+    install = subprocess.run(
+        [environment / "bin/python", "-m", "pip", "install", "--quiet", "--retries=1", ".[edge]"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    if install.returncode and any(sign in install.stderr for sign in OFFLINE):
+        pytest.skip("offline: the libraries of a fresh environment come from the package index")
+    assert install.returncode == 0, install.stderr
+    return environment / "bin"
+
+
+def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60)
+
+
+pytestmark = pytest.mark.timeout(400)
+
+
+def test_edge_tells_its_version(edge_bin: Path, tmp_path: Path) -> None:
+    result = run(edge_bin / "lianzhen-edge", "--version", cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "0." in result.stdout
+
+
+def test_every_edge_module_imports(edge_bin: Path, tmp_path: Path) -> None:
+    result = run(edge_bin / "python", "-I", "-c", IMPORT_ALL, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("library", ["sqlalchemy", "alembic", "psycopg", "segno"])
+def test_the_hubs_libraries_are_not_there(edge_bin: Path, tmp_path: Path, library: str) -> None:
+    result = run(edge_bin / "python", "-I", "-c", f"import {library}", cwd=tmp_path)
+    assert "ModuleNotFoundError" in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["run"], []])
+def test_the_hub_says_in_one_sentence_that_its_extra_is_missing(
+    edge_bin: Path, tmp_path: Path, arguments: list[str]
+) -> None:
+    result = run(edge_bin / "lianzhen-hub", *arguments, cwd=tmp_path)
+    assert result.returncode != 0
+    (sentence,) = result.stderr.splitlines()
+    assert "[hub]" in sentence
