@@ -49,6 +49,18 @@ def free_ports(count: int) -> list[int]:
         return [opened.getsockname()[1] for opened in sockets]
 
 
+def at_time(offset: str) -> tuple[str, ...]:
+    """Words before a command that let it live at another time (``-40d``, ``@1970-01-01 00:00:05``).
+
+    Only the wall clock is moved, as on a box whose clock is wrong. LabError without libfaketime.
+    """
+    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
+    if not found:
+        raise LabError("libfaketime is not installed; install the package faketime")
+    moved = (f"LD_PRELOAD={found[0]}", f"FAKETIME={offset}", "FAKETIME_DONT_FAKE_MONOTONIC=1")
+    return ("env", *moved)  # not the faketime command, which stands between us and the pid
+
+
 class Program:
     """One of our programs, with its configuration file and its log."""
 

@@ -23,16 +23,19 @@ MAX_HELLO_STREAMS = 1000
 """Streams named in a hello; the others join with their first frame."""
 
 Bytes16 = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
-Line = Annotated[str, msgspec.Meta(max_length=500)]
+Line = Annotated[str, msgspec.Meta(max_length=500, pattern=r"\A[^\x00-\x1f\x7f]*\Z")]
+"""Text without control characters: PostgreSQL keeps no NUL, and a screen obeys no others."""
 
 
 class Refusal(enum.StrEnum):
     """Why a hello cannot be answered: ``Refused.code``."""
 
-    PROTOCOL = "protocol-unsupported"
+    PROTOCOL = "protocol"
     """No version of the wire in common: one side must be updated."""
-    NODE = "node-revoked"
-    """The hub does not know this node, or has revoked it."""
+    REVOKED = "revoked"
+    """The node was taken out of service."""
+    STALE_KEY = "stale-key"
+    """A newer certificate of this box is in use: its card was copied or restored."""
 
 
 class StreamClaim(msgspec.Struct, frozen=True, array_like=True):

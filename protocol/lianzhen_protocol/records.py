@@ -6,12 +6,15 @@ cannot be understood is still never lost. Within a major version fields are only
 whoever passes a record on passes its bytes on, so fields that it does not know survive.
 """
 
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
 from .errors import RecordError
 from .identity import RecordId, record_id
+
+Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+"""Since 1970, UTC; what a database's signed 64 bits hold."""
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True):
@@ -21,7 +24,7 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
     kind: str
     major: int
     minor: int
-    created_ms: int
+    created_ms: Milliseconds
     body: bytes
 
 

@@ -33,7 +33,7 @@ from .limits import RateLimit
 
 PREFIX: Final = "/enrol/v1"
 MAX_BODY_BYTES: Final = 16 << 10
-POLL_SECONDS: Final = 60
+POLL_SECONDS: Final = 15
 _NONCE: Final = re.compile(r"[0-9A-Za-z_-]{16,128}")
 _Body = TypeVar("_Body")
 
