@@ -115,7 +115,7 @@ class Hub:
             health=self.health(),
             backend=self.database.backend,
             url=self.public_url,
-            sessions=len(list(self.ingest.sessions())),
+            sessions=self.ingest.sessions,
             ingest=self.ingest.status,
             crl_age_s=min(self.broker.crl_age_s, 1e9),
             broker_pid=self.broker.pid,
@@ -128,7 +128,7 @@ class Hub:
         yield about
         found = self.ingest.status
         gauges = {
-            "lianzhen_hub_sessions": len(list(self.ingest.sessions())),
+            "lianzhen_hub_sessions": self.ingest.sessions,
             "lianzhen_hub_queue_bytes": found.queued_bytes,
             "lianzhen_hub_crl_age_seconds": min(self.broker.crl_age_s, 1e9),
             "lianzhen_hub_broker_up": int(self.broker.pid is not None),

@@ -151,10 +151,12 @@ def agree(offered: Iterable[int]) -> int | None:
 
 
 class Known(NamedTuple):
-    """What the hub remembers of a node: its epochs, and who is live in this session group."""
+    """What the hub remembers of a node: its epochs, and the programs that others succeeded."""
 
     epochs: frozenset[Epoch]
-    live: bytes | None
+    succeeded: frozenset[bytes]
+    """Instances that were live when another one said hello in their place. A restarted program
+    has a new instance, so an old one that speaks again is a second box."""
 
 
 class Observation(NamedTuple):
@@ -172,7 +174,7 @@ def observe(hello: Hello, known: Known) -> list[Observation]:
         found.append(Observation("forked", f"{hello.parentage.reason}; parent epoch {parent}"))
     elif hello.epoch not in known.epochs and known.epochs:
         found.append(Observation("journal-replaced", "a new journal that names no parent"))
-    if known.live is not None and known.live != hello.instance:
+    if hello.instance in known.succeeded:
         found.append(Observation("second-instance", "another program is live under this identity"))
     return found
 

@@ -70,7 +70,7 @@ class Hub:
     def start(self) -> None:
         """Everything volatile is new: the hub knows no session, and asks for a hello."""
         self.sessions: dict[tuple[Group, Epoch], Session] = {}
-        self.live: dict[Group, bytes] = {}
+        self.succeeded: set[bytes] = set()
         self.intake = Intake(self.database.inbox)
         self.answers: list[tuple[Topic, bytes]] = []
         self.say_hello_at = self.air.now
@@ -116,12 +116,13 @@ class Hub:
         chosen = hello.agree(greeting.protocols)
         if chosen is None:
             return
-        known = Known(frozenset(self.database.epochs), self.live.get(greeting.group))
+        known = Known(frozenset(self.database.epochs), frozenset(self.succeeded))
         self.database.notices += hello.observe(greeting, known)
         era = epoch(greeting.epoch)
         self.database.epochs.setdefault(era, greeting.parentage)
-        self.live[greeting.group] = greeting.instance
         self._gone(greeting.instance, greeting.group)
+        if before := self.sessions.get((greeting.group, era)):
+            self.succeeded.add(before.instance)
         sender = self._down_sender(greeting) if greeting.group is Group.URGENT else None
         session = Session(greeting.session, greeting.group, era, greeting.instance, sender)
         self.sessions[greeting.group, era] = session

@@ -135,6 +135,11 @@ class JournalReader:
         ).fetchone()
         return Position(*row) if row else Position(0, chain.genesis(self._node, epoch, stream))
 
+    def holds_unsafe(self, group: Group) -> bool:
+        """Whether any stream of a session holds something that is not yet safe."""
+        rows = self._db.execute("SELECT DISTINCT lane FROM stream WHERE last > safe")
+        return any(Lane(lane).group is group for (lane,) in rows)
+
     def stream_states(self) -> list[StreamState]:
         """Every stream in numbers, for status pages and metrics."""
         rows = self._db.execute(

@@ -34,6 +34,12 @@ from lianzhen_runtime import mqtt
 from lianzhen_runtime.log import Log
 from lianzhen_runtime.signer import SignerTrust
 
+SILENT_TIMEOUTS = 3
+"""After so many time-outs in a row without progress, the session is begun anew."""
+
+RENEWAL_SECONDS = 3600.0
+"""A session that holds something not yet safe is begun anew after this."""
+
 _log = Log("lianzhen.uplink")
 
 
@@ -98,6 +104,8 @@ class Link:
         self._inbox: deque[tuple[Topic, bytes]] = deque()
         self._grown: set[str] = set()
         self._sender = Sender(journal)
+        self._silent = 0
+        self._renew_at = 0.0
         self._session = b""
         self._epoch = Epoch(b"")
         self._renewed = False
@@ -186,6 +194,7 @@ class Link:
                     effects = self._sender.welcome(answer.marks, answer.credit, now)
                     if not await self._apply(effects):
                         return False
+                    self._silent, self._renew_at = 0, now + RENEWAL_SECONDS
                     self._enter("online")
                     return True
                 case Refused(session=self._session):
@@ -222,9 +231,25 @@ class Link:
                     return
                 await line.drained()
                 continue
-            await self._signal(line, self._sender.deadline)
-            if self._sender.tick(time.monotonic()):
-                self.status.timeouts += 1
+            if self._session_over():
+                return
+            due = self._sender.deadline
+            await self._signal(line, self._renew_at if due is None else min(due, self._renew_at))
+
+    def _session_over(self) -> bool:
+        """Whether it is time for a new hello (docs/protocol.md, 3.5).
+
+        A hub that was restored or restarted behind our back may know nothing of this session,
+        and a box with nothing new to say would never find out.
+        """
+        now = time.monotonic()
+        if self._sender.tick(now):
+            self.status.timeouts += 1
+            self._silent += 1
+        if now < self._renew_at:
+            return self._silent >= SILENT_TIMEOUTS
+        self._renew_at = now + RENEWAL_SECONDS
+        return self._journal.holds_unsafe(self._group)
 
     async def _send(self, line: mqtt.Session, cut: Cut) -> bool:
         """One frame to the line; False if the journal left this epoch meanwhile."""
@@ -258,6 +283,7 @@ class Link:
         match answer:
             case Ack(session=self._session) if answer.epoch == self._epoch:
                 effects = self._sender.ack(answer.marks, answer.credit, time.monotonic())
+                self._silent = 0 if effects else self._silent
                 self.status.round_trip_s = self._sender.round_trip
                 self.status.in_flight_bytes = self._sender.in_flight
                 return await self._apply(effects)

@@ -114,7 +114,7 @@ class _Desk:
             node = NodeId(found.about.node)
             seen = RecordSeen(record_id=identity, seen_by=person, seen_ms=now_ms)
             await hub.database.write(lambda db: hub.outbox.append(db, node, RECEIPTS, seen, now_ms))
-            await hub.ingest.downlink.nudge([node])
+            await hub.ingest.told([node])
         return json_answer(found)
 
     async def status(self, _request: web.Request) -> web.Response:

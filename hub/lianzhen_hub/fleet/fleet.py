@@ -168,6 +168,10 @@ class Fleet:
         """The second gate, at ingest: whatever the broker let through."""
         return name in self._active
 
+    def active(self) -> frozenset[str]:
+        """All of those."""
+        return self._active
+
     async def revoked_serials(self) -> list[tuple[int, datetime]]:
         """What the revocation list names: superseded and revoked, until they expire."""
         return [(serial, when) for serial, _, when in (await self.sync()).serials]

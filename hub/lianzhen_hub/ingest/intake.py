@@ -64,8 +64,10 @@ class Outcome(NamedTuple):
     records: int
 
 
-Admitted = Callable[[NodeId, Group], Epoch | None]
-"""The epoch that a box's live session speaks for, or None without a hello."""
+Admitted = Callable[[NodeId, Group, Epoch], bool]
+"""Whether a box has said hello for this group and epoch, and may speak."""
+
+UNKNOWN_SESSION = "unknown-session"
 
 
 class Intake:
@@ -137,8 +139,8 @@ class Intake:
         except ProtocolError as error:
             outcome.turned.append(Turned(arrived.node, group, error.code, str(error)))
             return None
-        if self._admitted(arrived.node, group) != frame.epoch:
-            outcome.turned.append(Turned(arrived.node, group, "unknown-session", ""))
+        if not self._admitted(arrived.node, group, frame.epoch):
+            outcome.turned.append(Turned(arrived.node, group, UNKNOWN_SESSION, ""))
             return None
         return frame
 

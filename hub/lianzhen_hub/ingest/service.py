@@ -6,13 +6,14 @@ answer goes out only after the transaction that it speaks of.
 
 import asyncio
 import contextlib
+import random
 import secrets
 import ssl
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from itertools import groupby
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import msgspec
 from sqlalchemy import Connection, select, update
@@ -24,17 +25,28 @@ from lianzhen_hub.store.database import Database
 from lianzhen_protocol import hello as messages
 from lianzhen_protocol import signing, topics
 from lianzhen_protocol.errors import ProtocolError
-from lianzhen_protocol.hello import Ack, Hello, Known, Presence, Refused, SayHello, Welcome
+from lianzhen_protocol.hello import (
+    Ack,
+    Hello,
+    Known,
+    Presence,
+    Refusal,
+    Refused,
+    SayHello,
+    Welcome,
+)
 from lianzhen_protocol.identity import Epoch, NodeId
 from lianzhen_protocol.lanes import Group, lane_of
 from lianzhen_protocol.marks import StreamMark
+from lianzhen_protocol.sessions import Sessions
 from lianzhen_protocol.topics import Channel, Direction, Topic
 from lianzhen_runtime import mqtt
 from lianzhen_runtime.errors import LianzhenError
 from lianzhen_runtime.log import Log
 
+from .calls import Calls
 from .downlink import Downlink, Outbox
-from .intake import Arrived, Intake, Outcome, StreamKey
+from .intake import UNKNOWN_SESSION, Arrived, Intake, Outcome, StreamKey
 from .projector import Projector, Step
 from .vault import Vault
 
@@ -57,16 +69,11 @@ class Fleet(Protocol):
     def is_active(self, name: str) -> bool:
         """Enrolled and not revoked."""
 
+    def active(self) -> frozenset[str]:
+        """All of those."""
+
     async def used(self, name: str, serial: str) -> bool:
         """A certificate was used; LianzhenError for one that may not be any more."""
-
-
-class Live(NamedTuple):
-    """A session that said hello and was welcomed."""
-
-    session: bytes
-    epoch: Epoch
-    instance: bytes
 
 
 class IngestStatus(msgspec.Struct, kw_only=True):
@@ -101,8 +108,8 @@ class Ingest:
         self._fleet = fleet
         self._signer = signer
         self._clock = clock
-        self._live: dict[tuple[NodeId, Group], Live] = {}
-        self._retired: dict[tuple[NodeId, Group], deque[bytes]] = {}
+        self._sessions = Sessions()
+        self._calls = Calls(random.random)
         self._asked: dict[NodeId, float] = {}
         self._queue: deque[tuple[Topic, bytes]] = deque()
         self._wake = asyncio.Event()
@@ -125,11 +132,12 @@ class Ingest:
             try:
                 await line.subscribe(topics.subscription(Direction.UP))
                 _log.transition("ingest", "listening")
+                self._calls.want(map(NodeId, self._fleet.active()), time.monotonic())
                 await self._work(line)
             finally:
                 self._line = None
                 self._queue.clear()
-                self._live.clear()
+                self._sessions.clear()
                 self.status.queued_bytes = 0
 
     async def project(self) -> None:
@@ -142,9 +150,15 @@ class Ingest:
                 step = await self._database.write(self._step)
                 self.status.applied += step.applied
                 self.status.quarantined += step.quarantined
-                await self.downlink.nudge(step.told)
+                await self.told(step.told)
                 if not step.rows:
                     break
+
+    async def told(self, nodes: Collection[NodeId]) -> None:
+        """Something waits to go down to these boxes: send it, or ask them to say hello."""
+        await self.downlink.nudge(nodes)
+        absent = [node for node in nodes if not self._sessions.of(node, Group.URGENT)]
+        self._calls.want(absent, time.monotonic())
 
     def _step(self, db: Connection) -> Step:
         return self._projector.step(db, self._now_ms())
@@ -156,7 +170,7 @@ class Ingest:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_TICK_SECONDS):
                         await self._wake.wait()
-            self.downlink.tick(time.monotonic())
+            self._tick()
             if line.closed.done():
                 line.closed.result()
             for channel, batch in groupby(self._take(), key=lambda item: item[0].channel):
@@ -165,6 +179,16 @@ class Ingest:
                 else:
                     for topic, payload in batch:
                         await self._message(topic, payload)
+
+    def _tick(self) -> None:
+        """What is due by the clock alone: repeat what went down, call who has not said hello."""
+        now = time.monotonic()
+        self.downlink.tick(now)
+        for node in self._calls.due(now):
+            if self._fleet.is_active(node):
+                self._publish(node, Channel.HELLO, messages.encode(SayHello()))
+            else:
+                self._calls.heard(node)
 
     def _take(self) -> list[tuple[Topic, bytes]]:
         taken, size = [], 0
@@ -188,9 +212,9 @@ class Ingest:
 
     # -- frames
 
-    def _admitted(self, node: NodeId, group: Group) -> Epoch | None:
-        live = self._live.get((node, group))
-        return live.epoch if live is not None and self._fleet.is_active(node) else None
+    def _admitted(self, node: NodeId, group: Group, epoch: Epoch) -> bool:
+        known = self._sessions.find(node, group, epoch) is not None
+        return known and self._fleet.is_active(node)
 
     async def _frames(self, batch: list[Arrived]) -> None:
         """Commit, then acknowledge. A disk that is full acknowledges nothing and is tried again."""
@@ -219,14 +243,17 @@ class Ingest:
         self.status.turned.update(turned.code for turned in outcome.turned)
 
     def _acknowledge(self, outcome: Outcome) -> None:
-        answers: dict[tuple[NodeId, Group], list[StreamMark]] = {}
+        answers: dict[tuple[NodeId, Group, Epoch], list[StreamMark]] = {}
         for key, mark in outcome.marks.items():
-            answers.setdefault((key.node, lane_of(key.stream).group), []).append(mark)
-        for (node, group), marks in answers.items():
-            live = self._live[node, group]
+            group = lane_of(key.stream).group
+            answers.setdefault((key.node, group, key.epoch), []).append(mark)
+        for (node, group, epoch), marks in answers.items():
+            live = self._sessions.find(node, group, epoch)
+            if live is None:  # revoked meanwhile
+                continue
             ack = Ack(
                 session=live.session,
-                epoch=live.epoch,
+                epoch=epoch,
                 now_ms=self._now_ms(),
                 credit=CREDIT_BYTES,
                 marks=tuple(marks),
@@ -239,15 +266,14 @@ class Ingest:
         if now - self._asked.get(node, -_SAY_HELLO_SECONDS) < _SAY_HELLO_SECONDS:
             return
         self._asked[node] = now
-        live = self._live.get((node, group))
         if not self._fleet.is_active(node):
-            session = live.session if live else bytes(16)
-            self._refuse(node, session, "revoked", "this box was taken out of service")
-        elif code == "unknown-session" or live is None:
+            return  # the gate has ended its sessions, or is about to
+        if code == UNKNOWN_SESSION:
             self._publish(node, Channel.HELLO, messages.encode(SayHello()))
-        else:
-            _log.warning("a box sends frames that cannot be read", node=node, code=code)
-            await self._notice(node, code, detail)
+            return
+        _log.warning("a box sends frames that cannot be read", node=node, code=code)
+        await self._notice(node, code, detail)
+        for live in self._sessions.of(node, group):
             self._refuse(node, live.session, code, detail)
 
     # -- messages
@@ -274,19 +300,19 @@ class Ingest:
         version = messages.agree(hello.protocols)
         try:
             if not self._fleet.is_active(node):
-                raise LianzhenError("this box was taken out of service", code="revoked")
+                raise LianzhenError("this box was taken out of service", code=Refusal.REVOKED)
             if version is None:
-                raise LianzhenError("this box's software is too old; update it", code="protocol")
+                raise LianzhenError("box or hub is too old; update it", code=Refusal.PROTOCOL)
             await self._fleet.used(node, hello.serial)
         except LianzhenError as error:
             _log.warning("a hello is refused", node=node, code=error.code, group=hello.group)
-            self._live.pop((node, hello.group), None)
+            self._sessions.end(node, hello.group, hello.instance)
             self._refuse(node, hello.session, error.code, str(error))
             return
-        live = Live(hello.session, Epoch(hello.epoch), hello.instance)
         marks = await self._database.write(lambda db: self._greeted(db, node, hello))
-        self._retire(node, hello.group, live)
-        self._live[node, hello.group] = live
+        self._sessions.begin(node, hello)
+        if self._sessions.complete(node):
+            self._calls.heard(node)
         _log.info("hello", node=node, group=hello.group, version=hello.software, count=len(marks))
         welcome = Welcome(
             session=hello.session,
@@ -306,9 +332,7 @@ class Ingest:
         table = tables.epoch
         rows = db.execute(select(table.c.epoch).where(table.c.node == node)).scalars()
         epochs = frozenset(Epoch(row) for row in rows)
-        twin = hello.instance in self._retired.get((node, hello.group), ())
-        current = self._live.get((node, hello.group))
-        known = Known(epochs, current.instance if twin and current else None)
+        known = Known(epochs, self._sessions.succeeded(node))
         for seen in messages.observe(hello, known):
             _log.warning("an admin should look at this box", node=node, code=seen.code)
             values = {"at_ms": now_ms, "node": node, "code": seen.code, "detail": seen.detail}
@@ -332,18 +356,12 @@ class Ingest:
         found = {name: self._intake.mark(db, StreamKey(node, epoch, name)) for name in names}
         return tuple(StreamMark(name, *mark) for name, mark in found.items())
 
-    def _retire(self, node: NodeId, group: Group, live: Live) -> None:
-        before = self._live.get((node, group))
-        if before is not None and before.instance != live.instance:
-            past = self._retired.setdefault((node, group), deque(maxlen=16))
-            past.append(before.instance)
-
     async def _left(self, node: NodeId, presence: Presence) -> None:
-        """A last will: it counts for the session that it names, not for the one after it."""
-        live = self._live.get((node, presence.group))
-        if live is None or live.instance != presence.instance:
+        """A last will: it counts for the program that it names, not for the one after it."""
+        if not self._sessions.end(node, presence.group, presence.instance):
             return
-        del self._live[node, presence.group]
+        if self._sessions.of(node, presence.group):
+            return  # a twin is still there
         if presence.group is Group.URGENT:
             self.downlink.gone(node)
         await self._offline(node, presence.group)
@@ -363,8 +381,8 @@ class Ingest:
         Its last will is denied by then, so it is marked as gone here.
         """
         self.downlink.gone(node)
+        self._sessions.drop(node)
         for group in Group:
-            self._live.pop((node, group), None)
             await self._offline(node, group)
 
     @property
@@ -372,9 +390,10 @@ class Ingest:
         """True while the broker session is there."""
         return self._line is not None
 
-    def sessions(self) -> Iterable[tuple[NodeId, Group]]:
-        """Who is there."""
-        return self._live.keys()
+    @property
+    def sessions(self) -> int:
+        """How many sessions are live."""
+        return sum(1 for _ in self._sessions)
 
     def _refuse(self, node: NodeId, session: bytes, code: str, reason: str) -> None:
         refused = Refused(session=session, code=code, reason=reason)

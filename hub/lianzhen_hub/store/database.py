@@ -14,6 +14,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 from lianzhen_runtime.errors import ConfigError, Unavailable
 
@@ -27,7 +28,10 @@ def sqlite_url(path: Path) -> str:
 
 def open_engine(url: str) -> Engine:
     """An engine whose commits are synced before they return, for both databases."""
-    backend = make_url(url).get_backend_name()
+    try:
+        backend = make_url(url).get_backend_name()
+    except ArgumentError as error:
+        raise ConfigError("database: not an address like postgresql://host/name") from error
     if backend == "sqlite":
         engine = create_engine(url, connect_args={"timeout": 30.0, "check_same_thread": False})
         event.listen(engine, "connect", _prepare_sqlite)
@@ -83,7 +87,8 @@ class Database:
         try:
             await loop.run_in_executor(self._writer, upgrade, self.engine)
         except Exception as error:
-            raise Unavailable(f"the database does not open: {error}") from error
+            said = " ".join(str(getattr(error, "orig", error)).split())
+            raise Unavailable(f"the database does not open: {said}") from error
         return self
 
     async def __aexit__(self, *exception: object) -> None:

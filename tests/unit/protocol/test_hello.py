@@ -137,27 +137,27 @@ def test_the_best_common_version_is_agreed_upon() -> None:
 
 
 def test_the_first_hello_of_a_new_box_is_unremarkable() -> None:
-    assert hello.observe(greeting(), Known(frozenset(), None)) == []
+    assert hello.observe(greeting(), Known(frozenset(), frozenset())) == []
 
 
 def test_a_fork_is_noticed_once_with_its_parent_and_reason() -> None:
     forked = greeting(E1, Parentage(E0, "receiver-ahead"))
-    (seen,) = hello.observe(forked, Known(frozenset({E0}), None))
+    (seen,) = hello.observe(forked, Known(frozenset({E0}), frozenset()))
     assert seen.code == "forked"
     assert "receiver-ahead" in seen.detail
     assert E0.hex() in seen.detail
-    assert hello.observe(forked, Known(frozenset({E0, E1}), None)) == []
+    assert hello.observe(forked, Known(frozenset({E0, E1}), frozenset())) == []
 
 
 def test_a_journal_that_was_thrown_away_is_noticed() -> None:
-    (seen,) = hello.observe(greeting(E1), Known(frozenset({E0}), None))
+    (seen,) = hello.observe(greeting(E1), Known(frozenset({E0}), frozenset()))
     assert seen.code == "journal-replaced"
 
 
 def test_a_twin_is_noticed_and_a_reconnect_is_not() -> None:
-    (seen,) = hello.observe(greeting(), Known(frozenset({E0}), b"j" * 16))
+    (seen,) = hello.observe(greeting(), Known(frozenset({E0}), frozenset({b"i" * 16})))
     assert seen.code == "second-instance"
-    assert hello.observe(greeting(), Known(frozenset({E0}), b"i" * 16)) == []
+    assert hello.observe(greeting(), Known(frozenset({E0}), frozenset({b"j" * 16}))) == []
 
 
 def test_a_welcome_answers_every_stream_of_the_hello_and_no_other() -> None:
