@@ -204,7 +204,7 @@ class Link:
 
     async def _next_answer(self, line: mqtt.Session) -> Welcome | Ack | Refused:
         while True:
-            await self._signal(line, None)
+            await self._signal(line, None, heed_growth=False)
             while self._inbox:
                 topic, payload = self._inbox.popleft()
                 if topic.channel is Channel.STREAM:
@@ -357,9 +357,12 @@ class Link:
             _log.warning("an answer of the hub is not valid", code=error.code, group=self._group)
             return None
 
-    async def _signal(self, line: mqtt.Session, deadline: float | None) -> None:
+    async def _signal(
+        self, line: mqtt.Session, deadline: float | None, *, heed_growth: bool = True
+    ) -> None:
         """Wait until a message came, the journal grew, the line broke or the deadline passed."""
-        if not (self._inbox or self._grown or self._renewed or line.closed.done()):
+        grown = heed_growth and self._grown
+        if not (self._inbox or grown or self._renewed or line.closed.done()):
             self._wake.clear()
             timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
             try:
