@@ -35,7 +35,6 @@ from .uplink.uplink import Uplink
 BUILT_MS = 1_763_800_000_000
 """When this release was made: no clock is ever believed to be before it."""
 
-_CLOCK_SECONDS = 600.0
 _log = Log("lianzhen.box")
 
 
@@ -87,7 +86,8 @@ class Box:
             async with asyncio.TaskGroup() as services:
                 services.create_task(uplink.run(), name="uplink")
                 services.create_task(self._keep_certificate(uplink), name="certificate")
-                services.create_task(self._keep_clock(), name="clock")
+                services.create_task(self.clock.keep(), name="clock")
+                services.create_task(enrolment.set_clock(who, self.clock), name="time")
         finally:
             await self._journal.close()
 
@@ -128,16 +128,6 @@ class Box:
         async for renewed in enrolment.keep_certificate(self._identities, self.clock):
             self._identity = renewed
             uplink.renew(self._credentials(renewed))
-
-    async def _keep_clock(self) -> None:
-        """The floor of the next start, in case it wakes up in 1970."""
-        while True:
-            try:
-                self.clock.save()
-                _log.transition("clock", "saved")
-            except OSError as error:
-                _log.transition("clock", "cannot be saved", bad=True, error=type(error).__name__)
-            await asyncio.sleep(_CLOCK_SECONDS)
 
     def _credentials(self, who: Identity) -> Credentials:
         own = (who.certificate_file, who.key_file)

@@ -4,23 +4,26 @@ import argparse
 import asyncio
 import random
 import secrets
-import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import aiohttp
 import msgspec
 
 from lianzhen_protocol import claims, records
-from lianzhen_protocol.errors import ProtocolError
 from lianzhen_protocol.frame import MAX_PLAIN_BYTES
 from lianzhen_protocol.identity import uuid7
 from lianzhen_protocol.records import DiagnosticNote
 from lianzhen_protocol.retry import backoff
-from lianzhen_runtime.config import load
-from lianzhen_runtime.errors import LianzhenError, Unavailable
+from lianzhen_runtime.commandline import (
+    RefusedForNow,
+    ask,
+    common_options,
+    in_one_sentence,
+    pretty,
+    settings_of,
+)
+from lianzhen_runtime.errors import Unavailable
 from lianzhen_runtime.program import run_program
 
 from . import __version__, app
@@ -33,9 +36,7 @@ BATCH = 200
 def parser() -> argparse.ArgumentParser:
     """Every verb and option."""
     top = argparse.ArgumentParser(prog="lianzhen-edge", description="The Lianzhen edge box.")
-    top.add_argument("--version", action="version", version=__version__)
-    top.add_argument("--config", type=Path, help=f"configuration file ({DEFAULT_FILE})")
-    top.add_argument("--state", help="state folder, instead of the configuration's")
+    common_options(top, __version__, DEFAULT_FILE)
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
     verbs.add_parser("run", help="run the box in the foreground")
     verbs.add_parser("check-config", help="say what is wrong with the configuration, if anything")
@@ -56,22 +57,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Do one verb; the exit status. Errors are one sentence on standard error."""
+    """Do one verb; the exit status."""
     options = parser().parse_args(arguments)
-    try:
-        settings = _settings(options)
-        return _VERBS[options.verb](options, settings)
-    except (LianzhenError, ProtocolError) as error:
-        print(f"lianzhen-edge: {error}", file=sys.stderr)
-        return getattr(error, "exit_status", 2)
-    except KeyboardInterrupt:
-        return 130
 
+    def verb() -> int:
+        return _VERBS[options.verb](options, settings_of(options, DEFAULT_FILE, Settings))
 
-def _settings(options: argparse.Namespace) -> Settings:
-    path = options.config or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
-    settings = load(path, Settings)
-    return msgspec.structs.replace(settings, state=options.state) if options.state else settings
+    return in_one_sentence("lianzhen-edge", verb)
 
 
 def _run(_options: argparse.Namespace, settings: Settings) -> int:
@@ -85,7 +77,7 @@ def _check(_options: argparse.Namespace, settings: Settings) -> int:
 
 def _claim(options: argparse.Namespace, settings: Settings) -> int:
     claims.parse(options.text)  # a typing error is best said before anything is asked
-    asyncio.run(_with_box(settings, lambda box: _ask(box, "POST", "/claim", data=options.text)))
+    asyncio.run(_ask(settings, "POST", "/claim", data=options.text))
     print("claimed; 'lianzhen-edge status' says when the box is enrolled")
     return 0
 
@@ -125,10 +117,8 @@ async def _put_batch(options: argparse.Namespace, settings: Settings, entries: l
     attempt = 0
     while True:
         try:
-            await _with_box(
-                settings, lambda box: _ask(box, "POST", "/records", params=params, data=payload)
-            )
-        except (Unavailable, TransientRefusal):
+            await _ask(settings, "POST", "/records", params=params, data=payload)
+        except (Unavailable, RefusedForNow):
             if not options.wait:
                 raise
             # Not a secret: jitter only.
@@ -139,9 +129,9 @@ async def _put_batch(options: argparse.Namespace, settings: Settings, entries: l
 
 
 def _status(options: argparse.Namespace, settings: Settings) -> int:
-    found = asyncio.run(_with_box(settings, lambda box: _ask(box, "GET", "/status")))
+    found = asyncio.run(_ask(settings, "GET", "/status"))
     if options.json:
-        print(msgspec.json.format(msgspec.json.encode(found)).decode())
+        print(pretty(found))
         return 0
     print(f"{found['state']}  node {found['node'] or '-'}  version {found['version']}")
     if found["sentence"]:
@@ -157,38 +147,15 @@ def _status(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def _item(options: argparse.Namespace, settings: Settings) -> int:
-    found = asyncio.run(_with_box(settings, lambda box: _ask(box, "GET", f"/items/{options.id}")))
+    found = asyncio.run(_ask(settings, "GET", f"/items/{options.id}"))
     seen = f", seen by {found['seen_by']}" if found["seen_by"] else ""
     rejected = f", rejected: {found['rejected']}" if found["rejected"] else ""
     print(f"{found['state']}{seen}{rejected}  ({found['stream']} {found['seq']})")
     return 0
 
 
-class TransientRefusal(LianzhenError):
-    """The box answered, and cannot take it now."""
-
-    code = "refused-now"
-
-
-async def _with_box(
-    settings: Settings, ask: Callable[[aiohttp.ClientSession], Awaitable[Any]]
-) -> Any:
-    socket = settings.folder / "control.sock"
-    connector = aiohttp.UnixConnector(path=str(socket))
-    try:
-        async with aiohttp.ClientSession("http://box", connector=connector) as box:
-            return await ask(box)
-    except (aiohttp.ClientConnectionError, OSError) as error:
-        raise Unavailable(f"no box answers on {socket}; is 'lianzhen-edge run' running?") from error
-
-
-async def _ask(box: aiohttp.ClientSession, method: str, path: str, **more: Any) -> Any:
-    async with box.request(method, path, **more) as answer:
-        body = await answer.read()
-        if answer.status < 400:
-            return msgspec.json.decode(body)
-        detail = msgspec.json.decode(body)["detail"]
-        raise (TransientRefusal if answer.status >= 500 else LianzhenError)(detail)
+async def _ask(settings: Settings, method: str, path: str, **more: Any) -> Any:
+    return await ask("lianzhen-edge", settings.folder / "control.sock", method, path, **more)
 
 
 _VERBS: dict[str, Callable[[argparse.Namespace, Settings], int]] = {

@@ -5,16 +5,17 @@ import asyncio
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-import aiohttp
-import msgspec
 import segno
 
-from lianzhen_protocol.errors import ClaimError
-from lianzhen_runtime.config import load
-from lianzhen_runtime.errors import LianzhenError, Unavailable
+from lianzhen_runtime.commandline import (
+    ask,
+    common_options,
+    in_one_sentence,
+    pretty,
+    settings_of,
+)
 from lianzhen_runtime.program import run_program
 
 from . import __version__, app
@@ -24,9 +25,7 @@ from .settings import DEFAULT_FILE, Settings
 def parser() -> argparse.ArgumentParser:
     """Every verb and option."""
     top = argparse.ArgumentParser(prog="lianzhen-hub", description="The Lianzhen hub.")
-    top.add_argument("--version", action="version", version=__version__)
-    top.add_argument("--config", type=Path, help=f"configuration file ({DEFAULT_FILE})")
-    top.add_argument("--state", help="state folder, instead of the configuration's")
+    common_options(top, __version__, DEFAULT_FILE)
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
     verbs.add_parser("run", help="run the hub in the foreground")
     verbs.add_parser("check-config", help="say what is wrong with the configuration, if anything")
@@ -63,21 +62,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Do one verb; the exit status. Errors are one sentence on standard error."""
+    """Do one verb; the exit status."""
     options = parser().parse_args(arguments)
-    try:
-        return _do(options, _settings(options))
-    except (LianzhenError, ClaimError) as error:
-        print(f"lianzhen-hub: {error}", file=sys.stderr)
-        return getattr(error, "exit_status", 2)
-    except KeyboardInterrupt:
-        return 130
-
-
-def _settings(options: argparse.Namespace) -> Settings:
-    path = options.config or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
-    settings = load(path, Settings)
-    return msgspec.structs.replace(settings, state=options.state) if options.state else settings
+    return in_one_sentence(
+        "lianzhen-hub", lambda: _do(options, settings_of(options, DEFAULT_FILE, Settings))
+    )
 
 
 def _do(options: argparse.Namespace, settings: Settings) -> int:
@@ -98,7 +87,7 @@ def _do(options: argparse.Namespace, settings: Settings) -> int:
             print(f"{options.node}: {options.verb}d")
         case "open":
             found = _ask(settings, "GET", f"/records/{options.id}", params={"by": options.by})
-            print(_pretty(found))
+            print(pretty(found))
         case _:
             _list(options, settings)
     return 0
@@ -121,7 +110,7 @@ def _list(options: argparse.Namespace, settings: Settings) -> None:
     found = _ask(settings, "GET", f"/{options.verb}", params=params)
     line = _LISTS[options.verb]
     if options.json or line is None:
-        print(_pretty(found))
+        print(pretty(found))
         return
     for row in found:
         print(line(row))
@@ -174,25 +163,6 @@ _LISTS: dict[str, Callable[[dict[str, Any]], str] | None] = {
 }
 
 
-def _pretty(value: Any) -> str:
-    return msgspec.json.format(msgspec.json.encode(value)).decode()
-
-
 def _ask(settings: Settings, method: str, path: str, **more: Any) -> Any:
-    return asyncio.run(_asked(settings, method, path, **more))
-
-
-async def _asked(settings: Settings, method: str, path: str, **more: Any) -> Any:
     socket = settings.folder / "admin.sock"
-    connector = aiohttp.UnixConnector(path=str(socket))
-    try:
-        async with (
-            aiohttp.ClientSession("http://hub", connector=connector) as hub,
-            hub.request(method, path, **more) as answer,
-        ):
-            body = msgspec.json.decode(await answer.read())
-    except (aiohttp.ClientConnectionError, OSError) as error:
-        raise Unavailable(f"no hub answers on {socket}; is 'lianzhen-hub run' running?") from error
-    if answer.status >= 400:
-        raise LianzhenError(body["detail"], code=body["code"])
-    return body
+    return asyncio.run(ask("lianzhen-hub", socket, method, path, **more))

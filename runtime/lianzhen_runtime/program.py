@@ -1,6 +1,7 @@
 """How a program of ours lives: one root task, ended by a signal, errors as one sentence."""
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -24,6 +25,7 @@ def run_program(name: str, main: Callable[[], Awaitable[None]]) -> int:
                 loop.add_signal_handler(number, task.cancel)
         await main()
 
+    os.umask(0o077)  # what a program leaves on the disk is its owner's, also where it says nothing
     try:
         asyncio.run(root())
     except asyncio.CancelledError:

@@ -98,6 +98,17 @@ async def reapprove(identity: Identity, folder: Path, clock: TrustedClock) -> Id
     return _install(folder, identity.hub, issued, clock)
 
 
+async def set_clock(identity: Identity, clock: TrustedClock) -> None:
+    """Ask the hub for the time until it answers: once a start, before anything hangs on it.
+
+    A box that was off while the hub renewed its certificates would else find them not yet valid.
+    """
+    try:
+        await _until_answered(Hub(identity.hub, identity.ca, clock).learn_time)
+    except EnrolmentRefused as refusal:
+        _log.warning("the hub does not tell the time", code=refusal.code)
+
+
 async def keep_certificate(
     folder: Path, clock: TrustedClock, *, check_s: float = CHECK_SECONDS
 ) -> AsyncGenerator[Identity, None]:
