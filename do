@@ -6,6 +6,7 @@ trap 'echo; exit 130' INT  # apt ends what it is doing first
 
 runtime_packages=(python3-venv mosquitto)
 test_packages=(postgresql-15 strace faketime openssl iproute2 util-linux)
+bench_packages=(nats-server)
 
 usage() {
   cat <<'TEXT'
@@ -59,7 +60,7 @@ install_packages() {
   export DEBIAN_FRONTEND=noninteractive
   policy=/usr/sbin/policy-rc.d cluster=/etc/postgresql-common/createcluster.d/lianzhen.conf
   ours=() servers=()
-  for package in mosquitto postgresql-common; do
+  for package in mosquitto nats-server postgresql-common; do
     [ "$(dpkg-query -Wf '${db:Status-Status}' $package 2>/dev/null)" = installed ] || servers+=("${package%-common}")
   done
   trap tidy EXIT
@@ -80,9 +81,13 @@ install_packages() {
 
 tidy() {
   for server in "${servers[@]}"; do
-    [ -e "/etc/init.d/$server" ] || continue
-    service "$server" stop || :
-    update-rc.d "$server" disable || :
+    if [ -e "/etc/init.d/$server" ]; then
+      service "$server" stop || :
+      update-rc.d "$server" disable || :
+    elif [ -e "/lib/systemd/system/$server.service" ]; then
+      [ ! -d /run/systemd/system ] || systemctl stop "$server" || :
+      deb-systemd-helper disable "$server.service" || :
+    fi
   done
   rm -f "${ours[@]}"
 }
@@ -157,7 +162,7 @@ bench() {
   local name=${1:-} program names=(); [ $# -eq 0 ] || shift
   for program in tests/bench/[!_]*.py; do [ ! -e "$program" ] || names+=("$(basename "$program" .py)"); done
   [[ -n $name && " ${names[*]} " == *" $name "* ]] || die "bench needs one of these names: ${names[*]:-(there is none yet)}."
-  setup dev "${runtime_packages[@]}" "${test_packages[@]}"
+  setup dev "${runtime_packages[@]}" "${test_packages[@]}" "${bench_packages[@]}"
   exec python "tests/bench/$name.py" "$@"
 }
 
