@@ -86,7 +86,7 @@ tidy() {
       update-rc.d "$server" disable || :
     elif [ -e "/lib/systemd/system/$server.service" ]; then
       [ ! -d /run/systemd/system ] || systemctl stop "$server" || :
-      deb-systemd-helper disable "$server.service" || :
+      DPKG_MAINTSCRIPT_PACKAGE="$server" deb-systemd-helper disable "$server.service" || :
     fi
   done
   rm -f "${ours[@]}"
