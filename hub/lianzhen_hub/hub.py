@@ -17,7 +17,6 @@ from .broker.mosquitto import Broker
 from .fleet.authority import Authority
 from .fleet.fleet import Fleet
 from .ingest.downlink import Outbox
-from .ingest.projector import Projector
 from .ingest.service import Ingest, IngestStatus
 from .ingest.vault import Vault
 from .settings import Settings
@@ -58,7 +57,6 @@ class Hub:
         keys = FileKeys(folder / "keys")
         self.vault = Vault(keys, self.database)
         self.outbox = Outbox(self.vault)
-        self.projector = Projector(self.vault, self.outbox)
         self.fleet = Fleet(self.database, self.authority, keys, mqtt_port=settings.mqtt_port)
         self.signer = self.authority.signer()
         broker = BrokerSettings(address=settings.listen, port=settings.mqtt_port)

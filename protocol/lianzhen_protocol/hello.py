@@ -6,7 +6,7 @@ What the hub says of its marks is signed, since the box deletes on the strength 
 """
 
 import enum
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Annotated, NamedTuple
 
 import msgspec
@@ -177,13 +177,3 @@ def observe(hello: Hello, known: Known) -> list[Observation]:
     if hello.instance in known.succeeded:
         found.append(Observation("second-instance", "another program is live under this identity"))
     return found
-
-
-def marks_for(
-    hello: Hello, marks: Mapping[str, tuple[Position, int]], genesis: Mapping[str, bytes]
-) -> tuple[StreamMark, ...]:
-    """The welcome's marks: of each stream in hello, (committed, safe) or its genesis."""
-    return tuple(
-        StreamMark(name, *marks.get(name, (Position(0, genesis[name]), 0)))
-        for name in (claim.stream for claim in hello.streams)
-    )

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 
 from lianzhen_protocol import hello, signing
-from lianzhen_protocol.chain import genesis
 from lianzhen_protocol.errors import ProtocolError
 from lianzhen_protocol.frame import Frame, FrameCodec
 from lianzhen_protocol.hello import Ack, Hello, Known, Parentage, Presence, SayHello, Welcome
@@ -126,14 +125,10 @@ class Hub:
         sender = self._down_sender(greeting) if greeting.group is Group.URGENT else None
         session = Session(greeting.session, greeting.group, era, greeting.instance, sender)
         self.sessions[greeting.group, era] = session
-        names = [claim.stream for claim in greeting.streams]
-        found = hello.marks_for(
-            greeting,
-            {
-                name: (self.database.inbox.mark((era, name)), self.safe((era, name)))
-                for name in names
-            },
-            {name: genesis(NODE, era, name) for name in names},
+        places = [(era, claim.stream) for claim in greeting.streams]
+        found = tuple(
+            StreamMark(place[1], self.database.inbox.mark(place), self.safe(place))
+            for place in places
         )
         welcome = Welcome(
             session=session.id,

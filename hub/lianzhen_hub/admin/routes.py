@@ -108,7 +108,7 @@ class _Desk:
             raise views.NoSuchRecord("a record id is 32 hexadecimal digits") from error
         person = request.query.get("by", "")
         hub = self._hub
-        found = await hub.database.read(lambda db: views.opened(db, hub.projector, identity))
+        found = await hub.database.read(lambda db: views.opened(db, hub.vault, identity))
         if person:
             now_ms = hub.now_ms()
             node = NodeId(found.about.node)

@@ -5,9 +5,11 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, func, select
 
-from lianzhen_hub.ingest.projector import Projector
+from lianzhen_hub.ingest.projector import log_entries
+from lianzhen_hub.ingest.vault import Vault
 from lianzhen_hub.store import tables
 from lianzhen_protocol import records
+from lianzhen_protocol.frame import FrameCodec
 from lianzhen_runtime.errors import LianzhenError
 
 MAX_ROWS = 1000
@@ -193,7 +195,7 @@ def notices(connection: Connection) -> list[NoticeView]:
     ]
 
 
-def opened(connection: Connection, projector: Projector, identity: bytes) -> OpenedRecord:
+def opened(connection: Connection, vault: Vault, identity: bytes) -> OpenedRecord:
     """A record and what it says; NoSuchRecord."""
     row = connection.execute(
         select(tables.record).where(tables.record.c.id == identity)
@@ -201,7 +203,7 @@ def opened(connection: Connection, projector: Projector, identity: bytes) -> Ope
     if row is None:
         raise NoSuchRecord("the hub has no record with that id")
     run = connection.execute(select(tables.log).where(tables.log.c.id == row.log_id)).one()
-    entry = dict(projector.entries(connection, run))[row.seq]
+    entry = dict(log_entries(connection, vault, FrameCodec(), run))[row.seq]
     body = records.open_body(records.decode(entry))
     return OpenedRecord(about=_record(row), body=msgspec.to_builtins(body))
 

@@ -8,7 +8,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy import Connection, Row, insert, select, update
 
-from lianzhen_hub.store.tables import certificate, node, notice
+from lianzhen_hub.store.notices import tell
+from lianzhen_hub.store.tables import certificate, node
 from lianzhen_protocol.claims import Issued
 
 from .authority import Authority, serial_text
@@ -18,7 +19,6 @@ ISSUED, CURRENT, SUPERSEDED, REVOKED = "issued", "current", "superseded", "revok
 """States of a certificate: given out, in use, replaced by one in use, ended by an admin."""
 
 ACTIVE: Final = "active"
-_SAME_NOTICE_MS: Final = 24 * 3600 * 1000
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,7 @@ class Desk:
 
     def notice(self, code: str, name: str | None, detail: str) -> None:
         """Tell an admin; the same words about the same node at most once a day."""
-        same = (notice.c.code == code) & (notice.c.detail == detail) & (notice.c.node == name)
-        recent = select(notice.c.id).where(same, notice.c.at_ms > self.now_ms - _SAME_NOTICE_MS)
-        if self.connection.execute(recent.limit(1)).one_or_none() is None:
-            row = {"at_ms": self.now_ms, "node": name, "code": code, "detail": detail}
-            self.connection.execute(insert(notice).values(row))
+        tell(self.connection, self.now_ms, code, name, detail)
 
     def retire(self, state: str, name: str, *, keep: str = "", only: tuple[str, ...]) -> None:
         """Put the node's certificates that are in one of ``only`` into ``state``, but ``keep``."""

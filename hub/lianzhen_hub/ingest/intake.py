@@ -19,8 +19,11 @@ from lianzhen_protocol.lanes import Group, lane_of
 from lianzhen_protocol.marks import Position, StreamMark
 from lianzhen_protocol.receiver import Accepted, Divergent, Gap, receive
 from lianzhen_protocol.sealing import NONCE_BYTES, record_place
+from lianzhen_runtime.log import Log
 
 from .vault import Vault
+
+_log = Log("lianzhen.intake")
 
 
 class Arrived(NamedTuple):
@@ -138,6 +141,10 @@ class Intake:
                 raise FrameError(f"a frame of {frame.stream} on the topic of {arrived.stream}")
         except ProtocolError as error:
             outcome.turned.append(Turned(arrived.node, group, error.code, str(error)))
+            return None
+        except Exception as error:  # noqa: BLE001 - one frame's surprise must not stop the others
+            _log.error("a frame surprised us", exc_info=True, node=arrived.node)
+            outcome.turned.append(Turned(arrived.node, group, "unexpected", type(error).__name__))
             return None
         if not self._admitted(arrived.node, group, frame.epoch):
             outcome.turned.append(Turned(arrived.node, group, UNKNOWN_SESSION, ""))

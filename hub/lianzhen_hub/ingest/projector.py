@@ -12,11 +12,12 @@ from sqlalchemy import Connection, Row, select
 
 from lianzhen_hub.store import sql, tables
 from lianzhen_protocol import records
-from lianzhen_protocol.errors import ProtocolError, RecordError
+from lianzhen_protocol.errors import RecordError
 from lianzhen_protocol.frame import FrameCodec
 from lianzhen_protocol.identity import Epoch, NodeId
 from lianzhen_protocol.records import Record, RecordRejected, RecordSeen
 from lianzhen_protocol.sealing import record_place
+from lianzhen_runtime.log import Log
 
 from .downlink import Outbox
 from .vault import Vault
@@ -28,6 +29,7 @@ RECEIPTS = "record.receipts"
 """The down stream that tells a box what became of its records."""
 
 _CURSOR = "record"
+_log = Log("lianzhen.projection")
 
 
 class Step(NamedTuple):
@@ -37,6 +39,14 @@ class Step(NamedTuple):
     applied: int
     quarantined: int
     told: frozenset[NodeId]
+
+
+class Poison(NamedTuple):
+    """A record that this hub cannot apply; ``id`` is None where not even that can be read."""
+
+    id: bytes | None
+    code: str
+    reason: str
 
 
 class Projector:
@@ -56,34 +66,25 @@ class Projector:
         held: list[dict[str, Any]] = []
         told: set[NodeId] = set()
         for row in rows:
-            for seq, entry in self.entries(connection, row):
-                identity = None
-                try:
-                    record = records.decode(entry)
-                    identity = record.id
-                    _check(record)
-                except RecordError as error:
-                    held.append(_held(row, seq, error, now_ms))
-                    if identity is not None:
-                        answer = RecordRejected(
-                            record_id=identity, code=error.code, reason=str(error)
-                        )
-                        self._outbox.append(connection, row.node, RECEIPTS, answer, now_ms)
-                        told.add(row.node)
-                else:
-                    applied.append(_applied(row, seq, record))
+            for seq, entry in log_entries(connection, self._vault, self._codec, row):
+                match judge(entry):
+                    case Record() as record:
+                        applied.append(_applied(row, seq, record))
+                    case Poison() as poison:
+                        held.append(_held(row, seq, poison, now_ms))
+                        if poison.id is not None:
+                            self._reject(connection, row.node, poison.id, poison, now_ms)
+                            told.add(row.node)
         sql.insert_new(connection, tables.record, applied)
         sql.insert_new(connection, tables.quarantine, held)
-        cursor = {"projection": _CURSOR, "log_id": rows[-1].id}
-        sql.upsert(connection, tables.cursor, [cursor])
+        sql.upsert(connection, tables.cursor, [{"projection": _CURSOR, "log_id": rows[-1].id}])
         return Step(len(rows), len(applied), len(held), frozenset(told))
 
-    def entries(self, connection: Connection, row: Row[Any]) -> Iterator[tuple[int, bytes]]:
-        """(seq, record bytes) of a row of the log."""
-        node, epoch = NodeId(row.node), Epoch(row.epoch)
-        place = record_place(node, epoch, row.stream, row.first)
-        body = self._vault.key(connection, node, epoch).open(row.sealed, place)
-        return enumerate(self._codec.unpack(body), row.first)
+    def _reject(
+        self, connection: Connection, node: NodeId, identity: bytes, poison: Poison, now_ms: int
+    ) -> None:
+        answer = RecordRejected(record_id=identity, code=poison.code, reason=poison.reason)
+        self._outbox.append(connection, node, RECEIPTS, answer, now_ms)
 
     def _next(self, connection: Connection) -> list[Row[Any]]:
         cursor = connection.execute(
@@ -94,11 +95,30 @@ class Projector:
         return list(connection.execute(query))
 
 
-def _check(record: Record) -> None:
-    """RecordError for a record that this hub cannot apply."""
-    body = records.open_body(record)
-    if isinstance(body, RecordRejected | RecordSeen):
-        raise RecordError(f"{record.kind} goes down, never up", code="record-misplaced")
+def log_entries(
+    connection: Connection, vault: Vault, codec: FrameCodec, row: Row[Any]
+) -> Iterator[tuple[int, bytes]]:
+    """(seq, record bytes) of a row of the log. ``codec`` belongs to the calling thread."""
+    node, epoch = NodeId(row.node), Epoch(row.epoch)
+    place = record_place(node, epoch, row.stream, row.first)
+    body = vault.key(connection, node, epoch).open(row.sealed, place)
+    return enumerate(codec.unpack(body), row.first)
+
+
+def judge(entry: bytes) -> Record | Poison:
+    """A record that can be applied, or why not. The one boundary of a record: it raises nothing."""
+    identity = None
+    try:
+        record = records.decode(entry)
+        identity = record.id
+        if isinstance(records.open_body(record), RecordRejected | RecordSeen):
+            raise RecordError(f"{record.kind} goes down, never up", code="record-misplaced")
+    except RecordError as error:
+        return Poison(identity, error.code, str(error))
+    except Exception as error:  # noqa: BLE001 - one record's surprise must not stop its stream
+        _log.error("a record surprised us", exc_info=True)
+        return Poison(identity, "unexpected", type(error).__name__)
+    return record
 
 
 def _applied(row: Row[Any], seq: int, record: Record) -> dict[str, Any]:
@@ -115,14 +135,14 @@ def _applied(row: Row[Any], seq: int, record: Record) -> dict[str, Any]:
     }
 
 
-def _held(row: Row[Any], seq: int, error: ProtocolError, now_ms: int) -> dict[str, Any]:
+def _held(row: Row[Any], seq: int, poison: Poison, now_ms: int) -> dict[str, Any]:
     return {
         "log_id": row.id,
         "seq": seq,
         "node": row.node,
         "stream": row.stream,
-        "code": error.code,
-        "reason": str(error),
+        "code": poison.code,
+        "reason": poison.reason,
         "state": "held",
         "at_ms": now_ms,
     }

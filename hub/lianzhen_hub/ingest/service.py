@@ -16,11 +16,10 @@ from itertools import groupby
 from typing import Protocol
 
 import msgspec
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
 from lianzhen_hub.fleet.authority import Signer
-from lianzhen_hub.store import sql, tables
 from lianzhen_hub.store.database import Database
 from lianzhen_protocol import hello as messages
 from lianzhen_protocol import signing, topics
@@ -28,7 +27,6 @@ from lianzhen_protocol.errors import ProtocolError
 from lianzhen_protocol.hello import (
     Ack,
     Hello,
-    Known,
     Presence,
     Refusal,
     Refused,
@@ -46,8 +44,9 @@ from lianzhen_runtime.log import Log
 
 from .calls import Calls
 from .downlink import Downlink, Outbox
-from .intake import UNKNOWN_SESSION, Arrived, Intake, Outcome, StreamKey
+from .intake import UNKNOWN_SESSION, Arrived, Intake, Outcome
 from .projector import Projector, Step
+from .register import Register
 from .vault import Vault
 
 CREDIT_BYTES = 4 << 20
@@ -104,7 +103,6 @@ class Ingest:
         safe_on_commit: bool = True,
     ) -> None:
         self._database = database
-        self._vault = vault
         self._fleet = fleet
         self._signer = signer
         self._clock = clock
@@ -116,7 +114,7 @@ class Ingest:
         self._logged = asyncio.Event()
         self._line: mqtt.Session | None = None
         self._intake = Intake(vault, self._admitted, safe_on_commit=safe_on_commit)
-        self._safe_on_commit = safe_on_commit
+        self._register = Register(vault, self._intake)
         self._projector = Projector(vault, outbox)
         self.downlink = Downlink(database, outbox, self._send_down)
         self.status = IngestStatus()
@@ -174,11 +172,22 @@ class Ingest:
             if line.closed.done():
                 line.closed.result()
             for channel, batch in groupby(self._take(), key=lambda item: item[0].channel):
-                if channel is Channel.STREAM:
-                    await self._frames([Arrived(t.node, t.stream or "", p) for t, p in batch])
+                try:
+                    await self._handle(channel, list(batch))
+                except OperationalError as error:
+                    # A full disk, or a database that is away. What was not answered comes again.
+                    cause = type(error.orig).__name__
+                    _log.transition("database", "refuses", bad=True, error=cause)
+                    await asyncio.sleep(_RETRY_SECONDS)
                 else:
-                    for topic, payload in batch:
-                        await self._message(topic, payload)
+                    _log.transition("database", "works")
+
+    async def _handle(self, channel: Channel, batch: list[tuple[Topic, bytes]]) -> None:
+        if channel is Channel.STREAM:
+            await self._frames([Arrived(t.node, t.stream or "", wire) for t, wire in batch])
+        else:
+            for topic, payload in batch:
+                await self._message(topic, payload)
 
     def _tick(self) -> None:
         """What is due by the clock alone: repeat what went down, call who has not said hello."""
@@ -217,17 +226,10 @@ class Ingest:
         return known and self._fleet.is_active(node)
 
     async def _frames(self, batch: list[Arrived]) -> None:
-        """Commit, then acknowledge. A disk that is full acknowledges nothing and is tried again."""
-        try:
-            outcome = await self._database.write(
-                lambda db: self._intake.commit(db, batch, self._now_ms())
-            )
-        except OperationalError as error:
-            cause = type(error.orig).__name__
-            _log.transition("database", "refuses to commit", bad=True, error=cause)
-            await asyncio.sleep(_RETRY_SECONDS)
-            return  # unacknowledged, so the boxes send it again
-        _log.transition("database", "commits")
+        """Commit, then acknowledge: the one place where an acknowledgement is made."""
+        outcome = await self._database.write(
+            lambda db: self._intake.commit(db, batch, self._now_ms())
+        )
         self._intake.settle(outcome)
         self._count(outcome, len(batch))
         self._acknowledge(outcome)
@@ -272,7 +274,9 @@ class Ingest:
             self._publish(node, Channel.HELLO, messages.encode(SayHello()))
             return
         _log.warning("a box sends frames that cannot be read", node=node, code=code)
-        await self._notice(node, code, detail)
+        await self._database.write(
+            lambda db: self._register.unreadable(db, node, code, detail, self._now_ms())
+        )
         for live in self._sessions.of(node, group):
             self._refuse(node, live.session, code, detail)
 
@@ -309,7 +313,10 @@ class Ingest:
             self._sessions.end(node, hello.group, hello.instance)
             self._refuse(node, hello.session, error.code, str(error))
             return
-        marks = await self._database.write(lambda db: self._greeted(db, node, hello))
+        succeeded = self._sessions.succeeded(node)
+        marks = await self._database.write(
+            lambda db: self._register.greet(db, node, hello, succeeded, self._now_ms())
+        )
         self._sessions.begin(node, hello)
         if self._sessions.complete(node):
             self._calls.heard(node)
@@ -326,36 +333,6 @@ class Ingest:
         if hello.group is Group.URGENT:
             await self.downlink.open(node, hello)
 
-    def _greeted(self, db: Connection, node: NodeId, hello: Hello) -> tuple[StreamMark, ...]:
-        """In one transaction: epoch, presence and notices; the marks for the welcome."""
-        epoch, now_ms = Epoch(hello.epoch), self._now_ms()
-        table = tables.epoch
-        rows = db.execute(select(table.c.epoch).where(table.c.node == node)).scalars()
-        epochs = frozenset(Epoch(row) for row in rows)
-        known = Known(epochs, self._sessions.succeeded(node))
-        for seen in messages.observe(hello, known):
-            _log.warning("an admin should look at this box", node=node, code=seen.code)
-            values = {"at_ms": now_ms, "node": node, "code": seen.code, "detail": seen.detail}
-            db.execute(tables.notice.insert().values(values))
-        parentage = hello.parentage
-        row = {"node": node, "epoch": epoch, "seen_ms": now_ms}
-        row |= {"parent": parentage and parentage.parent, "reason": parentage and parentage.reason}
-        sql.insert_new(db, table, [row])
-        self._vault.key(db, node, epoch)
-        online = {
-            "node": node,
-            "session_group": hello.group,
-            "state": "online",
-            "instance": hello.instance,
-            "since_ms": now_ms,
-            "software": hello.software,
-        }
-        sql.upsert(db, tables.presence, [online])
-        self._intake.forget(node)
-        names = [claim.stream for claim in hello.streams]
-        found = {name: self._intake.mark(db, StreamKey(node, epoch, name)) for name in names}
-        return tuple(StreamMark(name, *mark) for name, mark in found.items())
-
     async def _left(self, node: NodeId, presence: Presence) -> None:
         """A last will: it counts for the program that it names, not for the one after it."""
         if not self._sessions.end(node, presence.group, presence.instance):
@@ -367,10 +344,9 @@ class Ingest:
         await self._offline(node, presence.group)
 
     async def _offline(self, node: NodeId, group: Group) -> None:
-        table = tables.presence
-        mine = (table.c.node == node, table.c.session_group == group)
-        offline = update(table).where(*mine).values(state="offline", since_ms=self._now_ms())
-        await self._database.write(lambda db: db.execute(offline))
+        await self._database.write(
+            lambda db: self._register.offline(db, node, group, self._now_ms())
+        )
         _log.info("gone", node=node, group=group)
 
     # -- answers
@@ -402,11 +378,6 @@ class Ingest:
             Channel.HELLO,
             signing.sign(self._signer.key, node, refused, self._signer.der),
         )
-
-    async def _notice(self, node: NodeId, code: str, detail: str) -> None:
-        values = {"at_ms": self._now_ms(), "node": node, "code": code, "detail": detail}
-        insert = tables.notice.insert().values(values)
-        await self._database.write(lambda db: db.execute(insert))
 
     def _send_down(self, node: NodeId, stream: str, wire: bytes) -> None:
         if self._line is not None:

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lianzhen_protocol import hello
-from lianzhen_protocol.chain import genesis
 from lianzhen_protocol.errors import MessageError
 from lianzhen_protocol.hello import (
     MAX_HELLO_STREAMS,
@@ -25,7 +24,7 @@ from lianzhen_protocol.hello import (
     StreamClaim,
     Welcome,
 )
-from lianzhen_protocol.identity import Epoch, NodeId
+from lianzhen_protocol.identity import Epoch
 from lianzhen_protocol.lanes import Group
 from lianzhen_protocol.marks import Position, StreamMark
 
@@ -158,14 +157,3 @@ def test_a_twin_is_noticed_and_a_reconnect_is_not() -> None:
     (seen,) = hello.observe(greeting(), Known(frozenset({E0}), frozenset({b"i" * 16})))
     assert seen.code == "second-instance"
     assert hello.observe(greeting(), Known(frozenset({E0}), frozenset({b"j" * 16}))) == []
-
-
-def test_a_welcome_answers_every_stream_of_the_hello_and_no_other() -> None:
-    node = NodeId("n0123456789ab")
-    claims = (StreamClaim("record", POSITION, 0), StreamClaim("vitals", POSITION, 0))
-    zero = {name: genesis(node, E0, name) for name in ("record", "vitals")}
-    known = {"record": (POSITION, 2), "alarm": (POSITION, 1)}
-    assert hello.marks_for(greeting(streams=claims), known, zero) == (
-        StreamMark("record", POSITION, 2),
-        StreamMark("vitals", Position(0, zero["vitals"]), 0),
-    )

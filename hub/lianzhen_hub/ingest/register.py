@@ -1,0 +1,86 @@
+"""What a hello, a last will or an unreadable frame leaves in the database. On its writer thread."""
+
+from sqlalchemy import Connection, select, update
+
+from lianzhen_hub.store import sql, tables
+from lianzhen_hub.store.notices import tell
+from lianzhen_protocol.hello import Hello, Known, observe
+from lianzhen_protocol.identity import Epoch, NodeId
+from lianzhen_protocol.lanes import Group
+from lianzhen_protocol.marks import StreamMark
+from lianzhen_runtime.log import Log
+
+from .intake import Intake, StreamKey
+from .vault import Vault
+
+_log = Log("lianzhen.ingest")
+
+
+class Register:
+    """Epochs, presence and notices. Every method runs in its caller's transaction."""
+
+    def __init__(self, vault: Vault, intake: Intake) -> None:
+        self._vault = vault
+        self._intake = intake
+
+    def greet(
+        self,
+        db: Connection,
+        node: NodeId,
+        hello: Hello,
+        succeeded: frozenset[bytes],
+        now_ms: int,
+    ) -> tuple[StreamMark, ...]:
+        """Write down a hello and what is remarkable about it; the marks for its welcome."""
+        epoch = Epoch(hello.epoch)
+        self._note_epoch(db, node, hello, succeeded, now_ms)
+        self._vault.key(db, node, epoch)  # there before the first frame, in a commit of its own
+        online = {
+            "node": node,
+            "session_group": hello.group,
+            "state": "online",
+            "instance": hello.instance,
+            "since_ms": now_ms,
+            "software": hello.software,
+        }
+        sql.upsert(db, tables.presence, [online])
+        self._intake.forget(node)
+        names = [claim.stream for claim in hello.streams]
+        marks = (self._intake.mark(db, StreamKey(node, epoch, name)) for name in names)
+        return tuple(StreamMark(name, *mark) for name, mark in zip(names, marks, strict=True))
+
+    def _note_epoch(
+        self,
+        db: Connection,
+        node: NodeId,
+        hello: Hello,
+        succeeded: frozenset[bytes],
+        now_ms: int,
+    ) -> None:
+        table = tables.epoch
+        rows = db.execute(select(table.c.epoch).where(table.c.node == node)).scalars()
+        known = Known(frozenset(Epoch(row) for row in rows), succeeded)
+        for seen in observe(hello, known):
+            _log.warning("an admin should look at this box", node=node, code=seen.code)
+            tell(db, now_ms, seen.code, node, seen.detail)
+        parentage = hello.parentage
+        row = {
+            "node": node,
+            "epoch": hello.epoch,
+            "parent": parentage.parent if parentage else None,
+            "reason": parentage.reason if parentage else None,
+            "seen_ms": now_ms,
+        }
+        sql.insert_new(db, table, [row])
+
+    @staticmethod
+    def offline(db: Connection, node: NodeId, group: Group, now_ms: int) -> None:
+        """A session has gone."""
+        table = tables.presence
+        mine = (table.c.node == node, table.c.session_group == group)
+        db.execute(update(table).where(*mine).values(state="offline", since_ms=now_ms))
+
+    @staticmethod
+    def unreadable(db: Connection, node: NodeId, code: str, detail: str, now_ms: int) -> None:
+        """A box sends what cannot be read: its software is broken, or it is not ours."""
+        tell(db, now_ms, code, node, detail)
