@@ -1,0 +1,68 @@
+"""docs/figures.md from the last lines of the benches, kept in docs/figures/NAME.json.
+
+``./do bench NAME | tail -n 1 > docs/figures/NAME.json``, then run this file.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+DOCS = Path(__file__).parents[3] / "docs"
+HEAD = """# Figures
+
+Made by `python tests/bench/common/figures.py` from `docs/figures/NAME.json`, each the last line
+of `./do bench NAME`. A ratio over 1 means that we are ahead of that peer. What was not measured
+stands below each table; what the machine was doing besides stands in the column "others".
+"""
+
+
+def main() -> None:
+    """Write the page."""
+    parts = [HEAD]
+    for path in sorted((DOCS / "figures").glob("*.json")):
+        parts.append(_bench(json.loads(path.read_text(encoding="utf-8"))))
+    (DOCS / "figures.md").write_text("\n".join(parts), encoding="utf-8")
+
+
+def _bench(found: dict[str, Any]) -> str:
+    rows = {f"**ours, {name}**": row for name, row in found["ours"].items()} | found["peers"]
+    lines = [
+        f"## {found['bench']}",
+        "",
+        f"`./do bench {found['bench']}` on {found['machine']}.",
+        "",
+        "| | records/s | range | CPU µs a record | wire B a record | put p50/p99 ms"
+        " | commit p50/p99 ms | others, cores |",
+        "|--|--|--|--|--|--|--|--|",
+        *(_row(name, row) for name, row in rows.items()),
+        "",
+        "| ratio to | |",
+        "|--|--|",
+        *(f"| {name} | {value} |" for name, value in found["ratios"].items()),
+        "",
+        *(f"- {name}: {row['promise']}" for name, row in found["peers"].items()
+          if "promise" in row),
+        "- Not measured: " + "; ".join(found["not_measured"]) + ".",
+        "",
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def _row(name: str, row: dict[str, Any]) -> str:
+    cpu = ", ".join(f"{part} {value:.0f}" for part, value in row["cpu_us_per_record"].items())
+    low, high = row["records_per_s_range"]
+    wire = row.get("wire_bytes_per_record", "–")
+    cells = (
+        *(name, f"{row['records_per_s']:.0f}", f"{low:.0f}–{high:.0f}", cpu, str(wire)),
+        *(_quantiles(row.get(what)) for what in ("put_ms", "commit_ms")),
+        str(row["other_load_cores"]),
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _quantiles(found: dict[str, float] | None) -> str:
+    return f"{found['p50']:.1f} / {found['p99']:.1f}" if found else "–"
+
+
+if __name__ == "__main__":
+    main()
