@@ -15,13 +15,16 @@ of `./do bench NAME`. A ratio over 1 means that we are ahead of that peer. What 
 stands below each table; what the machine was doing besides stands in the column "others".
 """
 
+TABLE = """\
+| | records/s | range | CPU µs a record | wire B a record | put p50/p99 ms | commit p50/p99 ms | others |
+|--|--|--|--|--|--|--|--|"""
+
 
 def main() -> None:
     """Write the page."""
-    parts = [HEAD]
-    for path in sorted((DOCS / "figures").glob("*.json")):
-        parts.append(_bench(json.loads(path.read_text(encoding="utf-8"))))
-    (DOCS / "figures.md").write_text("\n".join(parts), encoding="utf-8")
+    found = (path.read_text(encoding="utf-8") for path in sorted((DOCS / "figures").glob("*.json")))
+    page = "\n".join([HEAD, *(_bench(json.loads(text)) for text in found)])
+    (DOCS / "figures.md").write_text(page, encoding="utf-8")
 
 
 def _bench(found: dict[str, Any]) -> str:
@@ -31,9 +34,7 @@ def _bench(found: dict[str, Any]) -> str:
         "",
         f"`./do bench {found['bench']}` on {found['machine']}.",
         "",
-        "| | records/s | range | CPU µs a record | wire B a record | put p50/p99 ms"
-        " | commit p50/p99 ms | others, cores |",
-        "|--|--|--|--|--|--|--|--|",
+        TABLE,
         *(_row(name, row) for name, row in rows.items()),
         "",
         "| ratio to | |",
