@@ -12,11 +12,12 @@ HEAD = """# Figures
 
 Made by `python tests/bench/common/figures.py` from `docs/figures/NAME.json`, each the last line
 of `./do bench NAME`. A ratio over 1 means that we are ahead of that peer. What was not measured
-stands below each table; what the machine was doing besides stands in the column "others".
+stands below each table. CPU and wire are for one record; "others" is what else the machine did,
+in cores.
 """
 
 TABLE = """\
-| | records/s | range | CPU µs a record | wire B a record | put p50/p99 ms | commit p50/p99 ms | others |
+| | records/s | range | CPU µs | wire B | put p50/p99 ms | commit p50/p99 ms | others |
 |--|--|--|--|--|--|--|--|"""
 
 
