@@ -40,6 +40,7 @@ from .journal import Sessions
 _STEP_SECONDS: Final = 10.0
 _KICK_SECONDS: Final = 5.0
 _KICK_ROUNDS: Final = 3
+_PORT_PAUSES: Final = (0.2, 0.5, 1.0)
 _LINE_BYTES: Final = 1 << 18
 _SYSTEM_PATH: Final = "/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
 _log = Log("lianzhen.broker")
@@ -49,6 +50,12 @@ class BrokerDied(OSError):
     """The broker ended, though nobody asked it to. A supervisor starts it again."""
 
     code = "broker-died"
+
+
+class PortTaken(Unavailable):
+    """Another program listens where the broker should."""
+
+    code = "port-taken"
 
 
 class Broker:
@@ -105,8 +112,20 @@ class Broker:
         await self._running.wait()
 
     async def run(self) -> None:
-        """Hold a broker until it dies (BrokerDied) or cannot start (Unavailable)."""
+        """Hold a broker until it dies (BrokerDied) or cannot start (Unavailable).
+
+        A port that is taken is asked for again: the broker of a hub that was killed a moment ago
+        may still be on its way out.
+        """
         await self._prepared.wait()
+        for pause in _PORT_PAUSES:
+            try:
+                await self._hold()
+            except PortTaken:
+                await asyncio.sleep(pause)
+        await self._hold()
+
+    async def _hold(self) -> None:
         async with self._reloading:
             command = self._command()
             await asyncio.to_thread(self._write_files)
@@ -130,7 +149,7 @@ class Broker:
             self._running.clear()
             self._reloaded.set()  # whoever waits: the next start reads the same files
             await _end(process)
-        if not was_running:
+        if not was_running and status >= 0:  # else somebody killed it before it was ready
             raise self._cannot_start()
         raise BrokerDied(f"the broker ended with status {status}: {self._complaint}".rstrip(": "))
 
@@ -215,7 +234,7 @@ class Broker:
 
     def _cannot_start(self) -> Unavailable:
         if "Address already in use" in self._complaint:
-            return Unavailable(
+            return PortTaken(
                 f"port {self._settings.port} is taken by another program; "
                 "stop that program or choose another port for the broker"
             )

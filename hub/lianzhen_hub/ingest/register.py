@@ -74,11 +74,15 @@ class Register:
         sql.insert_new(db, table, [row])
 
     @staticmethod
-    def offline(db: Connection, node: NodeId, group: Group, now_ms: int) -> None:
-        """A session has gone."""
+    def offline(
+        db: Connection, node: NodeId, group: Group, now_ms: int, instance: bytes | None = None
+    ) -> None:
+        """A session has gone: that of one program, if it was the last to say hello, or any."""
         table = tables.presence
-        mine = (table.c.node == node, table.c.session_group == group)
-        db.execute(update(table).where(*mine).values(state="offline", since_ms=now_ms))
+        which = (table.c.node == node) & (table.c.session_group == group)
+        if instance is not None:
+            which &= table.c.instance == instance
+        db.execute(update(table).where(which).values(state="offline", since_ms=now_ms))
 
     @staticmethod
     def unreadable(db: Connection, node: NodeId, code: str, detail: str, now_ms: int) -> None:

@@ -337,15 +337,13 @@ class Ingest:
         """A last will: it counts for the program that it names, not for the one after it."""
         if not self._sessions.end(node, presence.group, presence.instance):
             return
-        if self._sessions.of(node, presence.group):
-            return  # a twin is still there
         if presence.group is Group.URGENT:
             self.downlink.gone(node)
-        await self._offline(node, presence.group)
+        await self._offline(node, presence.group, presence.instance)
 
-    async def _offline(self, node: NodeId, group: Group) -> None:
+    async def _offline(self, node: NodeId, group: Group, instance: bytes | None = None) -> None:
         await self._database.write(
-            lambda db: self._register.offline(db, node, group, self._now_ms())
+            lambda db: self._register.offline(db, node, group, self._now_ms(), instance)
         )
         _log.info("gone", node=node, group=group)
 
