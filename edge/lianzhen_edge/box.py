@@ -32,7 +32,7 @@ from .status import BoxStatus, Health
 from .uplink.link import Credentials
 from .uplink.uplink import Uplink
 
-BUILT_MS = 1_763_800_000_000
+BUILT_MS = 1_795_392_000_000
 """When this release was made: no clock is ever believed to be before it."""
 
 _log = Log("lianzhen.box")
@@ -43,6 +43,13 @@ class NotEnrolled(LianzhenError):
 
     code = "not-enrolled"
     http_status = 409
+
+
+class NotReady(LianzhenError):
+    """The box has an identity, and is about to open its journal."""
+
+    code = "not-ready"
+    http_status = 503
 
 
 class EnrolledAlready(LianzhenError):
@@ -62,9 +69,8 @@ class Box:
         self.clock = TrustedClock(self._folder, BUILT_MS)
         self._claim_file = self._folder / "claim"
         self._claimed = asyncio.Event()
-        self._state = "unclaimed"
-        self._sentence = "this box is blank: give it its claim with 'lianzhen-edge claim'"
-        self._identity: Identity | None = None
+        self._identity: Identity | None = identity.load(self._identities)
+        self._state, self._sentence = "starting", "the box is starting"
         self._journal: Journal | None = None
         self._uplink: Uplink | None = None
 
@@ -72,7 +78,7 @@ class Box:
 
     async def run(self) -> None:
         """Enrol if need be, then carry the journal to the hub, for ever."""
-        who = self._identity = identity.load(self._identities) or await self._enrol()
+        who = self._identity = self._identity or await self._enrol()
         self._journal = await Journal.open(
             self._folder / "journal.db",
             who.node,
@@ -121,6 +127,8 @@ class Box:
                 except (ClaimError, UnicodeDecodeError) as error:
                     self._enter("refused", str(error))
                     remove_durably(self._claim_file)
+            elif self._state == "starting":
+                self._enter("unclaimed", "this box is blank: claim it with 'lianzhen-edge claim'")
             self._claimed.clear()
             await self._claimed.wait()
 
@@ -150,7 +158,9 @@ class Box:
 
     @property
     def journal(self) -> Journal:
-        """The journal; NotEnrolled before there is one."""
+        """The journal; NotEnrolled or NotReady before there is one."""
+        if self._journal is None and self._identity is not None:
+            raise NotReady("the box is starting; try again")
         if self._journal is None:
             raise NotEnrolled("this box is not enrolled yet; 'lianzhen-edge status' says why")
         return self._journal

@@ -59,7 +59,7 @@ class Pen:
         self._now_ms = now_ms
         self._heads: dict[str, _Head] = {}
         self._touched: set[str] = set()
-        self._epoch = self._begin(node)
+        self._epoch = self._durable_epoch = self._begin(node)
 
     def append(self, name: str, lane: Lane, batch: Sequence[tuple[bytes, bytes]]) -> list[Placed]:
         """Append (id, record) to a stream; what is known already keeps its place."""
@@ -79,7 +79,11 @@ class Pen:
             known[identity] = (name, head.last)
             answer.append(Placed(name, head.last, True))
         self._db.executemany("INSERT INTO outbox VALUES (?, ?, ?, ?)", rows)
-        self._db.executemany("INSERT INTO item (id, stream, seq) VALUES (?, ?, ?)", items)
+        self._db.executemany(
+            "INSERT INTO item (id, stream, seq) VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE"
+            " SET stream = excluded.stream, seq = excluded.seq, rejected = NULL",  # it was lost
+            items,
+        )
         self._db.execute(
             "UPDATE stream SET last = ?, last_hash = ? WHERE id = ?",
             (head.last, head.last_hash, head.id),
@@ -148,9 +152,10 @@ class Pen:
         """After each transaction: the streams that it touched, none if it was rolled back."""
         touched, self._touched = self._touched, set()
         if committed:
+            self._durable_epoch = self._epoch
             return touched
         self._heads.clear()
-        self._epoch = present_epoch(self._db)
+        self._epoch = self._durable_epoch  # from memory: the disk may just not be readable
         return set()
 
     def _begin(self, node: NodeId) -> Epoch:
@@ -248,14 +253,14 @@ class Pen:
 
 
 def _known(db: sqlite3.Connection, identities: Sequence[bytes]) -> dict[bytes, tuple[str, int]]:
-    """The places of those records that the journal has already."""
+    """The places of those records that the journal has already, and has not lost."""
     known: dict[bytes, tuple[str, int]] = {}
     for at in range(0, len(identities), _ID_CHUNK):
         chunk = identities[at : at + _ID_CHUNK]
         marks = ",".join("?" * len(chunk))
         query = (
             "SELECT item.id, name, seq FROM item JOIN stream ON stream.id = item.stream"  # noqa: S608
-            f" WHERE item.id IN ({marks})"  # only question marks
+            f" WHERE item.id IN ({marks}) AND seq < {LOST}"  # only question marks
         )
         known |= {identity: (name, seq) for identity, name, seq in db.execute(query, chunk)}
     return known

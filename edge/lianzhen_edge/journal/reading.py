@@ -116,6 +116,8 @@ class JournalReader:
         try:
             epoch = self.epoch
             before = self.hash_at(stream, first - 1)
+            if before is None:  # deleted meanwhile: what lies behind has other numbers
+                return Run(epoch, b"", ())
             (number,) = self._db.execute(
                 "SELECT id FROM stream WHERE name = ?", (stream,)
             ).fetchone()
@@ -126,7 +128,7 @@ class JournalReader:
             found = list(self._opened(epoch, stream, first, rows, max_bytes))
         finally:
             self._db.execute("COMMIT")
-        return Run(epoch, before or b"", tuple(found) if before is not None else ())
+        return Run(epoch, before, tuple(found))
 
     def down_mark(self, epoch: Epoch, stream: str) -> Position:
         """How far one down stream is in: its genesis if nothing came yet."""
