@@ -65,6 +65,7 @@ class Box:
     def __init__(self, settings: Settings) -> None:
         self._folder = settings.folder
         self._identities = private_folder(self._folder / "identity")
+        self._reserve = settings.disk_reserve_mb << 20
         self._hardware = Path(settings.hardware_id_file) if settings.hardware_id_file else None
         self.clock = TrustedClock(self._folder, BUILT_MS)
         self._claim_file = self._folder / "claim"
@@ -85,6 +86,7 @@ class Box:
             FileKeys(self._folder / "keys"),
             self._now_ms,
             hardware_id(self._hardware),
+            self._reserve,
         )
         try:
             uplink = self._uplink = Uplink(self._journal, self._credentials(who), self.clock)

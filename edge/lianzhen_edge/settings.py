@@ -21,6 +21,9 @@ class Settings(Section, frozen=True):
     status_port: Port = 8460
     """Loopback port of /health and /metrics; 0 takes any free one."""
 
+    disk_reserve_mb: Annotated[int, msgspec.Meta(ge=1)] = 64
+    """What new records leave free on the state folder's disk: deleting old ones needs room too."""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     hardware_id_file: str | None = None

@@ -18,15 +18,14 @@ from pathlib import Path
 from typing import Any
 
 _TESTS = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(_TESTS), str(_TESTS.parent)]
-
-from deploy.lab import Lab, Postgres, lab  # noqa: E402
+sys.path[:0] = [str(_TESTS), str(_TESTS.parent / "deploy")]
 
 from bench.common.contest import Contender, interleaved, summary  # noqa: E402
 from bench.common.measure import machine, syncs_per_second  # noqa: E402
 from bench.common.ours import OneByOne, Ours, Pace  # noqa: E402
 from bench.peers import bridge, nats_leaf  # noqa: E402
 from bench.peers.peer import Peer  # noqa: E402
+from lab import Lab, Postgres, lab  # noqa: E402
 
 _WARM_UP = 10
 _NOT_COMPARED = (

@@ -6,6 +6,7 @@ reads, ``writer`` commits in groups.
 """
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ from lianzhen_runtime.errors import Unavailable
 from lianzhen_runtime.keys import KeyProvider
 
 from . import schema
-from .errors import RecordTooLarge
+from .errors import JournalFull, RecordTooLarge
 from .pen import Pen, Placed
 from .reading import JournalReader
 from .seals import Seals
@@ -36,8 +37,15 @@ class Journal(JournalReader):
     """
 
     def __init__(
-        self, path: Path, node: NodeId, keys: KeyProvider, now_ms: Callable[[], int]
+        self,
+        path: Path,
+        node: NodeId,
+        keys: KeyProvider,
+        now_ms: Callable[[], int],
+        reserve_bytes: int,
     ) -> None:
+        self._folder = path.parent
+        self._reserve = reserve_bytes
         self._connection = schema.connect(path)
         schema.upgrade(self._connection)
         seals = Seals(node, keys)
@@ -55,14 +63,16 @@ class Journal(JournalReader):
         keys: KeyProvider,
         now_ms: Callable[[], int],
         hardware: str | None = None,
+        reserve_bytes: int = 0,
     ) -> Self:
         """The journal of ``node`` at ``path``, made if missing.
 
         ``hardware`` names the machine (None where it has no name of its own): a journal that
-        wakes up in another one forks before it sends anything.
+        wakes up in another one forks before it sends anything. ``reserve_bytes`` of the disk are
+        never given to new records, since deleting old ones needs room too.
         """
         try:
-            journal = cls(path, node, keys, now_ms)
+            journal = cls(path, node, keys, now_ms, reserve_bytes)
         except sqlite3.Error as error:
             raise Unavailable(f"the journal {path} does not open: {error}") from error
         if hardware is not None:
@@ -87,6 +97,8 @@ class Journal(JournalReader):
         for _, entry in batch:
             if len(entry) > MAX_RECORD_BYTES:
                 raise RecordTooLarge(f"a record of {len(entry)} bytes; {MAX_RECORD_BYTES} at most")
+        if sum(map(len, entries)) > self._room():
+            raise JournalFull("the disk is full: nothing was stored; make space and try again")
         return await self._writer.do(lambda: self._pen.append(stream, lane, batch))
 
     async def advance(self, moves: Iterable[tuple[Epoch, Advanced]]) -> None:
@@ -111,6 +123,11 @@ class Journal(JournalReader):
     def on_append(self, listener: Callable[[set[str]], None]) -> None:
         """Call ``listener`` on the loop with the names of streams that grew or moved epoch."""
         self._listeners.append(listener)
+
+    def _room(self) -> int:
+        """Bytes for new records: free on the disk or within the file, less the reserve."""
+        disk = os.statvfs(self._folder)
+        return disk.f_bavail * disk.f_frsize + self.free_bytes() - self._reserve
 
     def _settled(self, committed: bool) -> None:
         if touched := self._pen.settled(committed):

@@ -176,6 +176,12 @@ class JournalReader:
             seen_ms=seen_ms,
         )
 
+    def free_bytes(self) -> int:
+        """Room inside the file, left by records that were deleted."""
+        (pages,) = self._db.execute("PRAGMA freelist_count").fetchone()
+        (size,) = self._db.execute("PRAGMA page_size").fetchone()
+        return int(pages * size)
+
     def held(self) -> int:
         """Down records that this release could not apply."""
         (count,) = self._db.execute("SELECT count(*) FROM inbox").fetchone()

@@ -9,10 +9,10 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from deploy.lab import LabError
+from lab import LabError
 
 _TESTS = Path(__file__).resolve().parents[2]
-_PATHS = (str(_TESTS), str(_TESTS.parent))
+_PATHS = (str(_TESTS), str(_TESTS.parent / "deploy"))
 PATIENCE_SECONDS = 180.0
 _END_SECONDS = 10.0
 

@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from deploy.lab import Lab, Postgres
+from lab import Lab, Postgres
 
 from .child import Child
 from .contest import Turn

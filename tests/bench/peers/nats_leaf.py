@@ -14,9 +14,8 @@ import subprocess
 from contextlib import ExitStack
 from pathlib import Path
 
-from deploy.lab import free_ports
-
 from bench.common.child import Child
+from lab import free_ports
 
 from .certificates import Files, certificates
 from .peer import Peer, Server, program

@@ -8,11 +8,10 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from deploy.lab import LabError, wait_until
-
 from bench.common.child import Child
 from bench.common.contest import Turn
 from bench.common.measure import CpuMeter, micros_each
+from lab import LabError, wait_until
 
 from .sink import Sink
 
