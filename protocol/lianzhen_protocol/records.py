@@ -95,7 +95,8 @@ def open_body(record: Record) -> Body:
     if decoder is None:
         majors = KINDS.get(record.kind)
         if majors is None:
-            raise RecordError(f"unknown kind {record.kind!r}", code="record-kind-unknown")
+            # Cut off: the text goes back to the author in a record, which has a limit.
+            raise RecordError(f"unknown kind {record.kind[:40]!r}", code="record-kind-unknown")
         raise RecordError(
             f"{record.kind} {record.major}.{record.minor}: this release reads {sorted(majors)}",
             code="record-version",

@@ -61,16 +61,17 @@ async def serving(
     runner = web.AppRunner(app, access_log=None, handle_signals=False)
     await runner.setup()
     try:
-        if path is not None:
-            await web.SockSite(runner, _private_socket(path)).start()
-        else:
-            await web.TCPSite(runner, host, port, ssl_context=tls).start()
+        try:
+            if path is not None:
+                await web.SockSite(runner, _private_socket(path)).start()
+            else:
+                await web.TCPSite(runner, host, port, ssl_context=tls).start()
+        except OSError as error:
+            where = path or f"{host}:{port}"
+            raise Unavailable(
+                f"{where} cannot be served: {error.strerror or error}; is another one running?"
+            ) from error
         bound = runner.addresses[0]
         yield bound[1] if isinstance(bound, tuple) else 0
-    except OSError as error:
-        where = path or f"{host}:{port}"
-        raise Unavailable(
-            f"{where} cannot be served: {error.strerror or error}; is another one running?"
-        ) from error
     finally:
         await runner.cleanup()

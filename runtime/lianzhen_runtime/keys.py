@@ -33,8 +33,8 @@ class FileKeys:
             self.rotate()
 
     def current(self) -> int:
-        versions = [int(path.suffix[1:]) for path in self._folder.glob("kek.*")]
-        return max(versions, default=0)
+        names = [path.name.removeprefix("kek.") for path in self._folder.glob("kek.*")]
+        return max((int(name) for name in names if name.isdecimal()), default=0)
 
     def key(self, version: int) -> SealingKey:
         raw = read_secret(self._folder / f"kek.{version}")

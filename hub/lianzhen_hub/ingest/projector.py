@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Row, select
 
 from lianzhen_hub.store import sql, tables
+from lianzhen_hub.store.notices import tell
 from lianzhen_protocol import records
-from lianzhen_protocol.errors import RecordError
+from lianzhen_protocol.errors import ProtocolError, RecordError
 from lianzhen_protocol.frame import FrameCodec
 from lianzhen_protocol.identity import Epoch, NodeId
 from lianzhen_protocol.records import Record, RecordRejected, RecordSeen
@@ -66,7 +67,12 @@ class Projector:
         held: list[dict[str, Any]] = []
         told: set[NodeId] = set()
         for row in rows:
-            for seq, entry in log_entries(connection, self._vault, self._codec, row):
+            try:
+                entries = log_entries(connection, self._vault, self._codec, row)
+            except ProtocolError as error:  # the disk damaged it, and its neighbours are sound
+                held += _damaged(connection, row, error, now_ms)
+                continue
+            for seq, entry in entries:
                 match judge(entry):
                     case Record() as record:
                         applied.append(_applied(row, seq, record))
@@ -133,6 +139,17 @@ def _applied(row: Row[Any], seq: int, record: Record) -> dict[str, Any]:
         "created_ms": record.created_ms,
         "received_ms": row.received_ms,
     }
+
+
+def _damaged(
+    connection: Connection, row: Row[Any], error: ProtocolError, now_ms: int
+) -> list[dict[str, Any]]:
+    """Hold all records of a row that does not open, and tell an admin."""
+    last = row.first + row.count - 1
+    detail = f"row {row.id} of the log, {row.stream} {row.first} to {last}, cannot be read: {error}"
+    tell(connection, now_ms, error.code, row.node, detail)
+    poison = Poison(None, error.code, str(error))
+    return [_held(row, seq, poison, now_ms) for seq in range(row.first, last + 1)]
 
 
 def _held(row: Row[Any], seq: int, poison: Poison, now_ms: int) -> dict[str, Any]:

@@ -121,7 +121,10 @@ class Database:
         """Run ``work`` on a snapshot; what it writes is rolled back."""
 
         def reading() -> Result:
-            with self.engine.connect().execution_options(reader=True) as connection:
+            options: dict[str, object] = {"reader": True}
+            if self.backend == "postgresql":  # its default is a snapshot for each statement
+                options["isolation_level"] = "REPEATABLE READ"
+            with self.engine.connect().execution_options(**options) as connection:
                 return work(connection)
 
         return await asyncio.get_running_loop().run_in_executor(self._readers, reading)
