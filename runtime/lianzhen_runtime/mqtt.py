@@ -107,6 +107,9 @@ class Session:
         """Connect and wait for the broker's word; LinkLost if it is not a welcome."""
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.MaximumPacketSize = MAX_PACKET_BYTES
+        # The helper thread only shakes hands. If it wrote to a broker that has refused us, the
+        # failed write would hide the alert that says why.
+        self._client.on_socket_register_write = lambda *_: None
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await asyncio.to_thread(
@@ -120,13 +123,15 @@ class Session:
             raise LinkLost(f"the broker's certificate: {error}", "peer-untrusted") from error
         except (OSError, TimeoutError) as error:
             raise LinkLost(f"{address.host}:{address.port} does not answer: {error}") from error
-        # From here on the loop owns the socket; until here paho wrote from the helper thread.
+        # From here on the loop owns the socket.
         self._client.on_socket_register_write = self._want_write
         self._client.on_socket_unregister_write = self._no_write
         if self._socket is None:
             raise LinkLost(f"{address.host}:{address.port} hung up")
         self._loop.add_reader(self._socket, self._read)
         self._read()
+        if self._socket is not None:
+            self._want_write(self._client, None, self._socket)
         self._tick()
         await self._within(self._connected, "the broker does not answer")
 
@@ -138,6 +143,7 @@ class Session:
             with contextlib.suppress(TimeoutError, LinkLost):
                 async with asyncio.timeout(1.0):
                     await self.drained()
+            self.closed.cancel()  # by us: nothing was lost
             self._client.disconnect()
             self._client.loop_write()
         # A client that never came as far as DISCONNECT still holds its socket.

@@ -49,8 +49,14 @@ def client_context(
     # Python's own hooks for both kinds of TLS object, so that no caller can forget the check.
     class CheckedSocket(ssl.SSLSocket):
         def do_handshake(self, block: bool = False) -> None:
-            super().do_handshake(block)
-            _check_time(self.getpeercert(binary_form=True), clock)
+            try:
+                super().do_handshake(block)
+                _check_time(self.getpeercert(binary_form=True), clock)
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                raise
+            except OSError:
+                self.close()  # paho forgets a socket whose handshake failed
+                raise
 
     class CheckedObject(ssl.SSLObject):
         def do_handshake(self) -> None:

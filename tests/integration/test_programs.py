@@ -152,7 +152,7 @@ def test_a_blank_box_says_what_it_lacks(blank: BoxProgram, verb: tuple[str, ...]
 def test_a_blank_box_says_what_to_do(blank: BoxProgram) -> None:
     shown = blank.ask("status")
     assert shown.startswith("unclaimed  node -")
-    assert "give it its claim with 'lianzhen-edge claim'" in shown
+    assert "claim it with 'lianzhen-edge claim'" in shown
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from lianzhen_protocol import records
+from lianzhen_protocol.errors import SealBroken
 from lianzhen_protocol.frame import MAX_RECORD_BYTES
 from lianzhen_protocol.identity import Epoch, NodeId
 from lianzhen_protocol.lanes import lane_of
@@ -75,6 +76,10 @@ class Journal(JournalReader):
             journal = cls(path, node, keys, now_ms, reserve_bytes)
         except sqlite3.Error as error:
             raise Unavailable(f"the journal {path} does not open: {error}") from error
+        except SealBroken as error:
+            raise Unavailable(
+                f"the keys do not open the journal {path}: put the folder of keys back"
+            ) from error
         if hardware is not None:
             await journal._writer.do(lambda: journal._pen.recognise(hardware))
         return journal

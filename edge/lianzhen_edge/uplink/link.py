@@ -231,21 +231,24 @@ class Link:
                     return
                 await line.drained()
                 continue
-            if self._session_over():
+            timed_out = self._sender.tick(time.monotonic())
+            if self._session_over(timed_out):
                 return
+            if timed_out:
+                continue  # all of it waits again, and nothing would wake us to send it
             due = self._sender.deadline
             await self._signal(line, self._renew_at if due is None else min(due, self._renew_at))
 
-    def _session_over(self) -> bool:
+    def _session_over(self, timed_out: bool) -> bool:
         """Whether it is time for a new hello (docs/protocol.md, 3.5).
 
         A hub that was restored or restarted behind our back may know nothing of this session,
         and a box with nothing new to say would never find out.
         """
-        now = time.monotonic()
-        if self._sender.tick(now):
+        if timed_out:
             self.status.timeouts += 1
             self._silent += 1
+        now = time.monotonic()
         if now < self._renew_at:
             return self._silent >= SILENT_TIMEOUTS
         self._renew_at = now + RENEWAL_SECONDS

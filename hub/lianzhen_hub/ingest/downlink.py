@@ -13,7 +13,9 @@ from sqlalchemy import Connection, Row, delete, select, update
 
 from lianzhen_hub.store import tables
 from lianzhen_hub.store.database import Database
+from lianzhen_hub.store.notices import tell
 from lianzhen_protocol import chain, records
+from lianzhen_protocol.errors import SealBroken
 from lianzhen_protocol.frame import Frame, FrameCodec
 from lianzhen_protocol.hello import Ack, Hello
 from lianzhen_protocol.identity import Epoch, NodeId, uuid7
@@ -49,11 +51,14 @@ class Outbox:
         entry = records.encode(body, uuid7(now_ms, secrets.token_bytes(10)), now_ms)
         self._write(connection, node, stream, Epoch(head.epoch), head.last, head.last_hash, [entry])
 
-    def fork(self, connection: Connection, node: NodeId) -> None:
-        """Move all that is kept for ``node`` into a new epoch, renumbered from 1."""
+    def fork(self, connection: Connection, node: NodeId, now_ms: int) -> None:
+        """Move all that is kept for ``node`` into a new epoch, renumbered from 1.
+
+        What the disk damaged stays behind, and an admin is told.
+        """
         fresh = Epoch(secrets.token_bytes(16))
         for head in self.heads(connection, node):
-            entries = [entry for _, _, entry in self.rows(connection, node, head, head.purged)]
+            entries = self._salvaged(connection, node, head, now_ms)
             table = tables.down.c
             connection.execute(
                 delete(tables.down).where(table.node == node, table.stream == head.stream)
@@ -65,19 +70,48 @@ class Outbox:
             )  # fmt: skip
             self._write(connection, node, head.stream, fresh, 0, genesis, entries)
 
+    def _salvaged(
+        self, connection: Connection, node: NodeId, head: Row[Any], now_ms: int
+    ) -> list[bytes]:
+        try:
+            return [entry for _, _, entry in self.rows(connection, node, head, head.purged)]
+        except SealBroken:
+            entries: list[bytes] = []
+        for seq in range(head.purged + 1, head.last + 1):
+            try:
+                entries += [
+                    entry for at, _, entry in self.rows(connection, node, head, seq - 1, seq)
+                ]
+            except SealBroken as error:
+                tell(connection, now_ms, error.code, node, f"{head.stream} {seq} is lost: {error}")
+        return entries
+
     def heads(self, connection: Connection, node: NodeId) -> list[Row[Any]]:
         """The down streams of ``node``."""
         table = tables.down_stream
         return list(connection.execute(select(table).where(table.c.node == node)))
 
     def rows(
-        self, connection: Connection, node: NodeId, head: Row[Any], after: int
+        self,
+        connection: Connection,
+        node: NodeId,
+        head: Row[Any],
+        after: int,
+        to: int | None = None,
     ) -> list[tuple[int, bytes, bytes]]:
-        """(seq, chain hash, record) of a stream's records after ``after``."""
+        """(seq, chain hash, record) of a stream's records after ``after``, up to ``to`` if given.
+
+        SealBroken if the disk damaged one of them.
+        """
         table = tables.down.c
         query = (
             select(table.seq, table.chain, table.sealed)
-            .where(table.node == node, table.stream == head.stream, table.seq > after)
+            .where(
+                table.node == node,
+                table.stream == head.stream,
+                table.seq > after,
+                table.seq <= (head.last if to is None else to),
+            )
             .order_by(table.seq)
         )
         epoch = Epoch(head.epoch)
@@ -224,7 +258,12 @@ class Downlink:
         """A box said hello: compare what it has with what we sent, then go on from there."""
         while True:
             mirror = _Mirror(node, hello.session)
-            streams = await self._load(mirror)
+            try:
+                streams = await self._load(mirror)
+            except SealBroken as error:
+                _log.error("a record to go down is damaged", node=node, code=error.code)
+                await self._fork(node)
+                continue
             mirror.sender.load(streams)
             known = {
                 mark.stream: StreamMark(mark.stream, mark.committed, mark.committed.seq)
@@ -255,7 +294,11 @@ class Downlink:
         """Something was appended for these boxes: send it to those that are there."""
         for node in nodes:
             if (mirror := self._boxes.get(node)) is not None:
-                grown = await self._load(mirror)
+                try:
+                    grown = await self._load(mirror)
+                except SealBroken:
+                    self.gone(node)  # its next hello finds the damage and goes around it
+                    continue
                 if self._boxes.get(node) is not mirror:
                     continue  # it said hello meanwhile, and what is new went with that
                 for stream in grown:
@@ -280,14 +323,18 @@ class Downlink:
                     "a box's down streams differ from ours, forking",
                     node=mirror.node, stream=effect.stream, reason=effect.reason,
                 )  # fmt: skip
-                await self._database.write(lambda db: self._outbox.fork(db, mirror.node))
-                self.gone(mirror.node)
+                await self._fork(mirror.node)
                 return False
         moves = [effect for effect in effects if isinstance(effect, Advanced)]
         if moves:
             await self._database.write(lambda db: self._outbox.advance(db, mirror.node, moves))
             mirror.forget(moves)
         return True
+
+    async def _fork(self, node: NodeId) -> None:
+        now_ms = time.time_ns() // 1_000_000
+        await self._database.write(lambda db: self._outbox.fork(db, node, now_ms))
+        self.gone(node)
 
     async def _load(self, mirror: _Mirror) -> list[Outgoing]:
         return mirror.absorb(await self._database.read(lambda db: mirror.missing(db, self._outbox)))

@@ -117,6 +117,10 @@ class Intake:
         """Read a box's marks from the database again."""
         self._marks = {key: mark for key, mark in self._marks.items() if key.node != node}
 
+    def doubt(self) -> None:
+        """Read every mark again: a commit whose answer was lost may have happened all the same."""
+        self._marks = {}
+
     def mark(self, connection: Connection, key: StreamKey) -> Mark:
         """Where a stream stands; at its genesis if nothing of it came yet."""
         if (known := self._marks.get(key)) is not None:

@@ -114,6 +114,7 @@ class Ingest:
         self._logged = asyncio.Event()
         self._line: mqtt.Session | None = None
         self._intake = Intake(vault, self._admitted, safe_on_commit=safe_on_commit)
+        database.on_rollback(self._intake.doubt)
         self._register = Register(vault, self._intake)
         self._projector = Projector(vault, outbox)
         self.downlink = Downlink(database, outbox, self._send_down)

@@ -5,7 +5,7 @@ import threading
 import time
 
 import pytest
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, update
 
 from lianzhen_hub.ingest import downlink
 from lianzhen_hub.ingest.downlink import Downlink, Outbox
@@ -104,7 +104,7 @@ async def test_a_fork_renumbers_what_is_kept_into_a_new_epoch(
     await hub.append("z", stream=ALARM)
     await hub.advance(4)
     before, old = await hub.kept(), await hub.epoch()
-    await hub.database.write(lambda db: hub.outbox.fork(db, NODE))
+    await hub.database.write(lambda db: hub.outbox.fork(db, NODE, 0))
     assert await hub.epoch() != old
     assert await hub.streams() == {RECEIPTS: (3, 0, 0), ALARM: (1, 0, 0)}
     after = await hub.kept()
@@ -157,7 +157,7 @@ async def test_whoever_reads_sees_one_moment(database: Database, hub: Hub) -> No
     async with asyncio.TaskGroup() as both:
         read = both.create_task(database.read(reading))
         await asyncio.to_thread(begun.wait, 10)
-        await database.write(lambda db: hub.outbox.fork(db, NODE))
+        await database.write(lambda db: hub.outbox.fork(db, NODE, 0))
         forked.set()
     assert read.result() == ["a"]
 
@@ -283,3 +283,19 @@ async def test_a_restored_card_gets_what_is_kept_under_a_new_epoch(
     hub.box.marks.clear()
     await hub.opened()
     assert await hub.received() == ["d", "e"]
+
+
+async def test_a_damaged_record_to_go_down_is_told_and_the_others_go_on(hub: Hub) -> None:
+    """Its bytes rot in the table; the box gets its neighbours under a new epoch."""
+    await hub.append("a", "b", "c")
+    rotten = update(tables.down).where(tables.down.c.seq == 2).values(sealed=b"\1" + bytes(60))
+    await hub.database.write(lambda db: db.execute(rotten))
+    await hub.opened()
+    assert [records.open_body(records.decode(entry)) for _, _, entry in await hub.kept()] == [
+        DiagnosticNote(text="a"),
+        DiagnosticNote(text="c"),
+    ]
+    codes = await hub.database.read(
+        lambda db: db.execute(select(tables.notice.c.code)).scalars().all()
+    )
+    assert codes == ["seal-broken"]
