@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
+
+from lab import free_ports, wait_until
 
 ROOT = Path(__file__).parents[2]
 OFFLINE = ("NewConnectionError", "Temporary failure in name resolution", "ConnectTimeoutError")
@@ -54,6 +58,25 @@ def test_edge_tells_its_version(edge_bin: Path, tmp_path: Path) -> None:
 def test_every_edge_module_imports(edge_bin: Path, tmp_path: Path) -> None:
     result = run(edge_bin / "python", "-I", "-c", IMPORT_ALL, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
+
+
+def test_a_box_runs_and_ends_when_it_is_told_to(edge_bin: Path) -> None:
+    program = str(edge_bin / "lianzhen-edge")
+    with tempfile.TemporaryDirectory(prefix="lz-") as folder:  # a socket's path is short
+        (port,) = free_ports(1)
+        config = Path(folder) / "edge.toml"
+        config.write_text(f'state = "{folder}/state"\nstatus_port = {port}\n')
+        command = [program, "--config", str(config)]
+        with subprocess.Popen([*command, "run"], stderr=subprocess.DEVNULL) as box:
+            try:
+                wait_until("a blank box", lambda: "unclaimed" in status_of(command))
+            finally:
+                box.send_signal(signal.SIGTERM)
+            assert box.wait(30) == 0
+
+
+def status_of(command: list[str]) -> str:
+    return subprocess.run([*command, "status"], capture_output=True, text=True).stdout
 
 
 @pytest.mark.parametrize("library", ["sqlalchemy", "alembic", "psycopg", "segno"])
