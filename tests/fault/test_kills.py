@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lab import Lab, Program, lab, wait_until
-from support.kills import SteadyWriter, broker_pid, kill_postgres, restart, schedule
+from support.kills import SteadyWriter, broker_pid, kill_postgres, progress, restart, schedule
 from support.lab_fixtures import (
     HAS_POSTGRES,
     Pair,
@@ -32,6 +32,7 @@ def test_a_schedule_of_kills_on_sqlite(seed: int) -> None:
         pair = enrolled_pair(place)
         with SteadyWriter(pair.box) as writer:
             schedule(pair, seed)
+        progress(pair, len(writer.promised))
         settled(pair.box, pair.ledger, len(writer.promised))
         pair.ledger.check(writer.promised)
         assert len(writer.promised) >= 1000
@@ -45,7 +46,8 @@ def test_a_schedule_of_kills_on_postgresql_and_of_it() -> None:
         postgres = place.postgres()
         pair = enrolled_pair(place, postgres.url)
         with SteadyWriter(pair.box) as writer:
-            schedule(pair, SEEDS[0], {"database": lambda: kill_postgres(postgres)})
+            schedule(pair, SEEDS[1], {"database": lambda: kill_postgres(postgres)})
+        progress(pair, len(writer.promised))
         settled(pair.box, pair.ledger, len(writer.promised))
         pair.ledger.check(writer.promised)
         pair.ledger.close()

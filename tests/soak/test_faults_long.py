@@ -10,7 +10,7 @@ import secrets
 import pytest
 
 from lab import lab
-from support.kills import SteadyWriter, kill_postgres, schedule
+from support.kills import SteadyWriter, kill_postgres, progress, schedule
 from support.lab_fixtures import HAS_POSTGRES, enrolled_pair, settled
 
 RUNS = int(os.environ.get("LIANZHEN_FAULT_RUNS", "4"))
@@ -32,6 +32,7 @@ def test_no_long_schedule_of_kills_loses_or_doubles_a_record(run: int, backend: 
         extra = {"database": lambda: kill_postgres(postgres)} if postgres else None
         with SteadyWriter(pair.box) as writer:
             schedule(pair, seed, extra, ROUNDS)
+        progress(pair, len(writer.promised))
         settled(pair.box, pair.ledger, len(writer.promised))
         pair.ledger.check(writer.promised)
         pair.ledger.close()

@@ -51,7 +51,12 @@ def broker_pid(pair: Pair) -> int | None:
 
 def kill_broker(pair: Pair) -> None:
     """The hub starts another one."""
-    wait_until("a broker", lambda: broker_pid(pair) is not None)
+
+    def there_is_one() -> bool:
+        revive(pair)
+        return broker_pid(pair) is not None
+
+    wait_until("a broker", there_is_one)
     if (pid := broker_pid(pair)) is not None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -92,10 +97,23 @@ def schedule(
         deeds[victim]()
 
 
+def revive(pair: Pair) -> None:
+    """What systemd does: a hub that found no database at its start said so, and starts again."""
+    if not pair.hub.running():
+        last = pair.hub.tail(1)
+        assert last.startswith("lianzhen-hub: the database does not open"), pair.hub.tail(20)
+        pair.hub.start()
+
+
 def progress(pair: Pair, count: int) -> None:
     """Wait until the hub has applied ``count`` records; say how things stand if it does not."""
+
+    def come_so_far() -> bool:
+        revive(pair)
+        return pair.ledger.count() >= count
+
     try:
-        wait_until("progress", lambda: pair.ledger.count() >= count)
+        wait_until("progress", come_so_far)
     except LabError as error:
         raise LabError(
             f"{error}: {pair.ledger.count()} of {count}; the box says {status(pair.box)}, "

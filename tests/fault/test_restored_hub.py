@@ -1,0 +1,50 @@
+"""A hub that comes back from an older backup: the boxes notice, and what they have goes on."""
+
+import shutil
+from pathlib import Path
+
+from lab import BoxProgram, lab, wait_until
+from support.lab_fixtures import HubLedger, enrolled_pair, notes, put_all, rows, settled, status
+
+
+def copied(state: Path, to: Path) -> Path:
+    """A backup of a program that is not running."""
+    return Path(shutil.copytree(state, to, ignore=shutil.ignore_patterns("*.sock")))
+
+
+def started(box: BoxProgram) -> None:
+    """Start it and wait until its journal is open."""
+    box.start().wait()
+    wait_until("an open journal", lambda: (status(box) or {}).get("state") == "enrolled")
+
+
+def test_a_restored_hub_is_told_what_it_has_lost() -> None:
+    """It had called safe what only its own disk had: that is gone, and nothing else is."""
+    with lab() as made:
+        pair = enrolled_pair(made)
+        kept = put_all(pair.box, notes(30))
+        settled(pair.box, pair.ledger, 30)
+        pair.box.stop()
+        pair.hub.stop()
+        backup = copied(pair.hub.state, made.folder / "backup")
+        pair.hub.start().wait()
+        started(pair.box)
+        gone = put_all(pair.box, notes(20))
+        settled(pair.box, pair.ledger, 50)
+        pair.ledger.close()
+        pair.hub.stop()
+        shutil.rmtree(pair.hub.state)
+        backup.rename(pair.hub.state)
+        pair.hub.start().wait()
+
+        after = put_all(pair.box, notes(10))
+        ledger = HubLedger(pair.hub)  # another file by the same name
+        try:
+            settled(pair.box, ledger, 40)
+            found = ledger.ids()
+            assert sorted(found) == sorted(kept + after)
+            assert not set(gone) & set(found)
+            told = [row["detail"] for row in rows(pair.hub, "notices") if row["code"] == "forked"]
+            assert [detail.partition(";")[0] for detail in told] == ["receiver-behind-safe"]
+        finally:
+            ledger.close()
