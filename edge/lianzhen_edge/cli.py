@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import random
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -14,7 +13,6 @@ from lianzhen_protocol import claims, records
 from lianzhen_protocol.frame import MAX_PLAIN_BYTES
 from lianzhen_protocol.identity import uuid7
 from lianzhen_protocol.records import DiagnosticNote
-from lianzhen_protocol.retry import backoff
 from lianzhen_runtime.commandline import (
     RefusedForNow,
     ask,
@@ -25,6 +23,7 @@ from lianzhen_runtime.commandline import (
 )
 from lianzhen_runtime.errors import Unavailable
 from lianzhen_runtime.program import run_program
+from lianzhen_runtime.retry import pause
 
 from . import __version__, app
 from .settings import DEFAULT_FILE, Settings
@@ -121,8 +120,7 @@ async def _put_batch(options: argparse.Namespace, settings: Settings, entries: l
         except (Unavailable, RefusedForNow):
             if not options.wait:
                 raise
-            # Not a secret: jitter only.
-            await asyncio.sleep(backoff(attempt, random.random(), base=0.2, cap=2.0))  # noqa: S311
+            await asyncio.sleep(pause(attempt, base=0.2, cap=2.0))
             attempt += 1
         else:
             return

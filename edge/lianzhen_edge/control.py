@@ -15,7 +15,7 @@ from lianzhen_protocol import claims
 from lianzhen_protocol.frame import MAX_PLAIN_BYTES
 from lianzhen_protocol.identity import record_id
 from lianzhen_runtime.errors import LianzhenError
-from lianzhen_runtime.http import exposition, serving
+from lianzhen_runtime.http import probes, serving
 from lianzhen_runtime.problems import json_answer, problems
 
 from .box import Box
@@ -36,7 +36,7 @@ async def control(box: Box, socket: Path, port: int) -> AsyncIterator[None]:
     """Serve both doors for the length of a block."""
     async with (
         serving(_owner(box), path=socket),
-        serving(_probes(box), host="127.0.0.1", port=port),
+        serving(probes(box.health, box.metrics), host="127.0.0.1", port=port),
     ):
         yield
 
@@ -75,18 +75,4 @@ def _owner(box: Box) -> web.Application:
             web.post("/claim", claim),
         ]
     )
-    return app
-
-
-def _probes(box: Box) -> web.Application:
-    app = web.Application(middlewares=[problems])
-
-    async def health(_request: web.Request) -> web.Response:
-        found = box.health()
-        return json_answer(found, 200 if found.ok else 503)
-
-    async def metrics(_request: web.Request) -> web.Response:
-        return exposition(box.metrics())
-
-    app.add_routes([web.get("/health", health), web.get("/metrics", metrics)])
     return app

@@ -4,14 +4,13 @@ import asyncio
 import ssl
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
 from sqlalchemy.exc import OperationalError
 
 from lianzhen_protocol.identity import HUB_NAME
 from lianzhen_runtime import log, tls
 from lianzhen_runtime.files import private_folder, sole_user
-from lianzhen_runtime.http import exposition, serving
-from lianzhen_runtime.problems import json_answer, problems
+from lianzhen_runtime.http import health_page, probes, serving
+from lianzhen_runtime.problems import problems
 from lianzhen_runtime.supervise import supervised
 
 from . import __version__
@@ -39,7 +38,7 @@ async def _serve(hub: Hub, settings: Settings) -> None:
     server = tls.server_context(pair, pair, hub.authority.ca_pem)
     async with (
         serving(_public(hub), host=settings.listen, port=settings.https_port, tls=server),
-        serving(_probes(hub), port=settings.status_port),
+        serving(probes(hub.health, hub.metrics), port=settings.status_port),
         serving(admin.application(hub), path=settings.folder / "admin.sock"),
         asyncio.TaskGroup() as services,
     ):
@@ -73,23 +72,5 @@ def _public(hub: Hub) -> web.Application:
     """What the network may reach: enrolment, and whether we are well."""
     app = web.Application(middlewares=[problems])
     app.add_subapp(PREFIX, Enrolment(hub.fleet, hub.authority, hub.signer).application())
-    app.add_routes([web.get("/health", _health(hub))])
+    app.add_routes([web.get("/health", health_page(hub.health))])
     return app
-
-
-def _probes(hub: Hub) -> web.Application:
-    app = web.Application(middlewares=[problems])
-
-    async def metrics(_request: web.Request) -> web.Response:
-        return exposition(hub.metrics())
-
-    app.add_routes([web.get("/health", _health(hub)), web.get("/metrics", metrics)])
-    return app
-
-
-def _health(hub: Hub) -> Handler:
-    async def health(_request: web.Request) -> web.Response:
-        found = hub.health()
-        return json_answer(found, 200 if found.ok else 503)
-
-    return health

@@ -4,8 +4,7 @@ import time
 from collections.abc import Iterable
 from typing import Self
 
-import msgspec
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
 
 from lianzhen_protocol.identity import NodeId
 from lianzhen_runtime.keys import FileKeys
@@ -17,33 +16,12 @@ from .broker.mosquitto import Broker
 from .fleet.authority import Authority
 from .fleet.fleet import Fleet
 from .ingest.downlink import Outbox
-from .ingest.service import Ingest, IngestStatus
+from .ingest.service import Ingest
 from .ingest.vault import Vault
+from .metrics import metrics
 from .settings import Settings
+from .status import Health, HubStatus
 from .store.database import Database
-
-
-class Health(msgspec.Struct, frozen=True, kw_only=True):
-    """What a probe compares: identity and version, not just that something answers."""
-
-    ok: bool
-    program: str
-    version: str
-    pin: str
-    broker: bool
-    listening: bool
-
-
-class HubStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that ``lianzhen-hub status`` shows."""
-
-    health: Health
-    backend: str
-    url: str
-    sessions: int
-    ingest: IngestStatus
-    crl_age_s: float
-    broker_pid: int | None
 
 
 class Hub:
@@ -120,31 +98,5 @@ class Hub:
         )
 
     def metrics(self) -> Iterable[Metric]:
-        """For Prometheus; names end in their unit."""
-        about = GaugeMetricFamily("lianzhen_hub_info", "Version", labels=["version", "backend"])
-        about.add_metric([__version__, self.database.backend], 1)
-        yield about
-        found = self.ingest.status
-        gauges = {
-            "lianzhen_hub_sessions": self.ingest.sessions,
-            "lianzhen_hub_queue_bytes": found.queued_bytes,
-            "lianzhen_hub_crl_age_seconds": min(self.broker.crl_age_s, 1e9),
-            "lianzhen_hub_broker_up": int(self.broker.pid is not None),
-            "lianzhen_hub_listening": int(self.ingest.listening),
-        }
-        for name, value in gauges.items():
-            yield GaugeMetricFamily(name, name.removeprefix("lianzhen_hub_"), value)
-        counters = {
-            "lianzhen_hub_records": found.records,
-            "lianzhen_hub_frames": found.frames,
-            "lianzhen_hub_commits": found.transactions,
-            "lianzhen_hub_dropped_frames": found.dropped_frames,
-            "lianzhen_hub_applied": found.applied,
-            "lianzhen_hub_quarantined": found.quarantined,
-        }
-        for name, value in counters.items():
-            yield CounterMetricFamily(name, name.removeprefix("lianzhen_hub_"), value)
-        turned = CounterMetricFamily("lianzhen_hub_turned", "Not taken", labels=["code"])
-        for code, count in found.turned.items():
-            turned.add_metric([code], count)
-        yield turned
+        """For Prometheus."""
+        return metrics(self.status())

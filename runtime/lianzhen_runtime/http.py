@@ -1,18 +1,21 @@
-"""Opening and closing an HTTP server, and the metrics page that every program has."""
+"""Opening and closing an HTTP server, and the two pages that every program has."""
 
 import contextlib
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
+from typing import Protocol
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from .errors import Unavailable
+from .problems import json_answer, problems
 
 
 def _private_socket(path: Path) -> socket.socket:
@@ -43,6 +46,37 @@ def exposition(metrics: Iterable[Metric]) -> web.Response:
     return web.Response(
         body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST}
     )
+
+
+class HasHealth(Protocol):
+    """What /health shows; ``ok`` makes the status 200 or 503."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the program does its work."""
+
+
+def health_page(health: Callable[[], HasHealth]) -> Handler:
+    """A /health handler: who answers, in which version, and whether it is well."""
+
+    async def page(_request: web.Request) -> web.Response:
+        found = health()
+        return json_answer(found, 200 if found.ok else 503)
+
+    return page
+
+
+def probes(
+    health: Callable[[], HasHealth], metrics: Callable[[], Iterable[Metric]]
+) -> web.Application:
+    """What a program shows on its loopback port: /health and /metrics."""
+    app = web.Application(middlewares=[problems])
+
+    async def metrics_page(_request: web.Request) -> web.Response:
+        return exposition(metrics())
+
+    app.add_routes([web.get("/health", health_page(health)), web.get("/metrics", metrics_page)])
+    return app
 
 
 @contextlib.asynccontextmanager

@@ -1,13 +1,11 @@
 """Services that come back after the faults they declare, and after no others."""
 
 import asyncio
-import random
 import time
 from collections.abc import Awaitable, Callable
 
-from lianzhen_protocol.retry import backoff
-
 from .log import Log
+from .retry import pause
 
 _HEALTHY_SECONDS = 60.0
 
@@ -33,8 +31,7 @@ async def supervised(
             return
         except faults as fault:
             attempt = 0 if time.monotonic() - began > _HEALTHY_SECONDS else attempt
-            # Not a secret: jitter only.
-            wait = backoff(attempt, random.random(), base=base, cap=cap)  # noqa: S311
+            wait = pause(attempt, base=base, cap=cap)
             kind, code = type(fault).__name__, getattr(fault, "code", None)
             _log.transition(service, "failed, will retry", bad=True, error=kind, code=code)
             attempt += 1

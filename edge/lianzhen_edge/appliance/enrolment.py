@@ -25,9 +25,9 @@ from lianzhen_protocol.claims import (
     proof,
     reapproval_challenge,
 )
-from lianzhen_protocol.retry import backoff
 from lianzhen_runtime.errors import SecretError
 from lianzhen_runtime.log import Log
+from lianzhen_runtime.retry import pause
 
 from . import identity as disk
 from .clock import TrustedClock
@@ -127,8 +127,8 @@ async def keep_certificate(
         except (OSError, TimeoutError, EnrolmentRefused) as fault:
             code = getattr(fault, "code", type(fault).__name__)
             _log.transition("certificate", f"not renewed: {code}", bad=True, node=identity.node)
-            pause = max(_pause(attempt), getattr(fault, "retry_after", 0.0))
-            wait, attempt = min(wait, pause), attempt + 1
+            again = max(pause(attempt), getattr(fault, "retry_after", 0.0))
+            wait, attempt = min(wait, again), attempt + 1
         else:
             attempt = 0
             if found is not identity:
@@ -218,17 +218,13 @@ async def _until_answered(ask: Callable[[], Awaitable[_Result]]) -> _Result:
         except EnrolmentRefused as refusal:
             if refusal.code != "nonce-unknown":  # the hub was restarted between two requests
                 raise
-            wait = _pause(attempt)
+            wait = pause(attempt)
         except (OSError, TimeoutError) as fault:
             code = getattr(fault, "code", "unreachable")
             _log.transition("hub", f"no answer: {code}", bad=True, attempt=attempt)
-            wait = min(max(_pause(attempt), getattr(fault, "retry_after", 0.0)), _MAX_WAIT_S)
+            wait = min(max(pause(attempt), getattr(fault, "retry_after", 0.0)), _MAX_WAIT_S)
         else:
             _log.transition("hub", "answers")
             return answer
         attempt += 1
         await asyncio.sleep(wait)
-
-
-def _pause(attempt: int) -> float:
-    return backoff(attempt, random.random())  # noqa: S311 - jitter

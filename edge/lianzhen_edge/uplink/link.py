@@ -5,7 +5,6 @@ journal holds the records. This is the plumbing between them and the socket.
 """
 
 import asyncio
-import random
 import secrets
 import ssl
 import time
@@ -27,11 +26,11 @@ from lianzhen_protocol.identity import Epoch, NodeId
 from lianzhen_protocol.lanes import Group, lane_of
 from lianzhen_protocol.marks import ForkReason, StreamMark
 from lianzhen_protocol.receiver import Accepted, receive
-from lianzhen_protocol.retry import backoff
 from lianzhen_protocol.sender import Advanced, Cut, Effect, Forked, Sender
 from lianzhen_protocol.topics import Channel, Direction, Topic
 from lianzhen_runtime import mqtt
 from lianzhen_runtime.log import Log
+from lianzhen_runtime.retry import pause
 from lianzhen_runtime.signer import SignerTrust
 
 SILENT_TIMEOUTS = 3
@@ -174,10 +173,8 @@ class Link:
             )
             self._grown.clear()
             line.publish(self._topic(Channel.HELLO), messages.encode(greeting))
-            # Not a secret: jitter only.
-            wait = backoff(attempt, random.random(), base=4.0)  # noqa: S311
             try:
-                async with asyncio.timeout(wait):
+                async with asyncio.timeout(pause(attempt, base=4.0)):
                     if await self._welcomed(line):
                         return
             except TimeoutError:
@@ -280,7 +277,7 @@ class Link:
         if topic.stream is not None:
             await self._take_down(line, payload)
             return True
-        if topic.channel is Channel.HELLO and payload == _SAY_HELLO:
+        if topic.channel is Channel.HELLO and _asks_for_hello(payload):
             return False
         answer = self._verified(payload)
         match answer:
@@ -407,5 +404,12 @@ class Link:
 
 
 _DOWN_CREDIT = 1 << 20
-_SAY_HELLO = messages.encode(SayHello())
 _ANSWERS = (Channel.HELLO, Channel.ACK)
+
+
+def _asks_for_hello(payload: bytes) -> bool:
+    """Whether this is a say-hello, also one of a later release with fields that we do not know."""
+    try:
+        return isinstance(messages.decode(payload), SayHello)
+    except ProtocolError:
+        return False

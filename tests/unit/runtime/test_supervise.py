@@ -33,7 +33,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
     monkeypatch.setattr("lianzhen_runtime.supervise.time", made)
     monkeypatch.setattr("lianzhen_runtime.supervise.asyncio", made)
-    monkeypatch.setattr("lianzhen_runtime.supervise.random", SimpleNamespace(random=lambda: 1.0))
+    monkeypatch.setattr("lianzhen_runtime.retry.random", SimpleNamespace(random=lambda: 1.0))
     return made
 
 
@@ -59,7 +59,7 @@ async def test_declared_faults_bring_it_back_with_growing_and_capped_waits(clock
 
 
 async def test_jitter_halves_a_wait_at_most(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lianzhen_runtime.supervise.random.random", lambda: 0.0)
+    monkeypatch.setattr("lianzhen_runtime.retry.random.random", lambda: 0.0)
     await supervised("uplink", Service(clock, OSError(), OSError()).run, base=2.0)
     assert clock.waits == [1.0, 2.0]
 

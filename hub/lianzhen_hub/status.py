@@ -1,0 +1,28 @@
+"""What the hub says of itself, to people and to probes."""
+
+import msgspec
+
+from .ingest.service import IngestStatus
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """What a probe compares: identity and version, not just that something answers."""
+
+    ok: bool
+    program: str
+    version: str
+    pin: str
+    broker: bool
+    listening: bool
+
+
+class HubStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that ``lianzhen-hub status`` shows."""
+
+    health: Health
+    backend: str
+    url: str
+    sessions: int
+    ingest: IngestStatus
+    crl_age_s: float
+    broker_pid: int | None
