@@ -5,6 +5,7 @@ ended by pid. Nothing here is imported by the product.
 """
 
 import contextlib
+import http.client
 import json
 import os
 import pwd
@@ -19,7 +20,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 PATIENCE_SECONDS = 60.0
 _POSTGRES = Path("/usr/lib/postgresql")
@@ -59,6 +60,44 @@ def at_time(offset: str) -> tuple[str, ...]:
         raise LabError("libfaketime is not installed; install the package faketime")
     moved = (f"LD_PRELOAD={found[0]}", f"FAKETIME={offset}", "FAKETIME_DONT_FAKE_MONOTONIC=1")
     return ("env", *moved)  # not the faketime command, which stands between us and the pid
+
+
+class Answer(NamedTuple):
+    """What a control socket said."""
+
+    status: int
+    body: Any
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("box", timeout=30)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+def ask(path: Path, method: str, target: str, body: bytes | None = None) -> Answer:
+    """One request to a program's Unix socket. OSError or HTTPException if nobody answers."""
+    connection = _UnixConnection(path)
+    try:
+        connection.request(method, target, body)
+        answer = connection.getresponse()
+        return Answer(answer.status, json.load(answer))
+    finally:
+        connection.close()
+
+
+def peek(path: Path, target: str) -> Any:
+    """What a program's Unix socket says to a GET; None while it does not answer well."""
+    try:
+        answer = ask(path, "GET", target)
+    except (OSError, http.client.HTTPException):
+        return None
+    return answer.body if answer.status == 200 else None
 
 
 class Program:
@@ -202,10 +241,11 @@ class BoxProgram(Program):
         super().__init__(folder, {"status_port": self.status_port} | settings)
 
     def answers(self) -> bool:
-        """Its control socket takes requests."""
+        """It has started: what it holds is open, and it may be asked for everything."""
         if not self.running():
             raise LabError(f"the box ended: {self.tail()}")
-        return get_json(f"http://127.0.0.1:{self.status_port}/health") is not None
+        found = get_json(f"http://127.0.0.1:{self.status_port}/health")
+        return found is not None and found["state"] != "starting"
 
     def wait(self) -> Self:
         """Return when it can be asked."""
@@ -213,13 +253,13 @@ class BoxProgram(Program):
         return self
 
     def status(self) -> Any:
-        """Its status as JSON."""
-        return self.json("status")
+        """Its status; None while it does not answer. Without a process for each look."""
+        return peek(self.state / "control.sock", "/status")
 
     def online(self) -> bool:
         """Both sessions are welcomed."""
-        links = self.status()["links"]
-        return len(links) == 2 and all(link["state"] == "online" for link in links)
+        found = self.status()
+        return bool(found) and [link["state"] for link in found["links"]] == ["online"] * 2
 
     def enrol(self, hub: HubProgram, clinic: str = "Township health centre") -> str:
         """Claim it at ``hub`` and wait until it is online; its node id."""
@@ -230,8 +270,8 @@ class BoxProgram(Program):
 
     def drained(self) -> bool:
         """Nothing waits, and nothing is kept that is not safe at the hub."""
-        streams = self.status()["streams"]
-        return all(stream["last"] == stream["safe"] for stream in streams)
+        found = self.status()
+        return bool(found) and all(row["last"] == row["safe"] for row in found["streams"])
 
 
 class Postgres:

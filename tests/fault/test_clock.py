@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from lab import HubProgram, Lab, at_time, lab, wait_until
-from support.lab_fixtures import HubLedger, drained, needs_tool, notes, online, put_all, status
+from support.lab_fixtures import HubLedger, needs_tool, notes, put_all
 
 pytestmark = needs_tool("faketime")
 
@@ -38,10 +38,10 @@ def test_a_box_enrols_and_delivers_under_a_wrong_clock(
     stream = "record." + wrong.replace(" ", "-")
     node = box.enrol(hub)
     ids = put_all(box, notes(50), stream) + put_all(box, notes(50), stream)
-    wait_until("a drained box", lambda: drained(box))
+    wait_until("a drained box", box.drained)
     wait_until("an applied log", lambda: ledger.count(stream) == len(ids))
     assert ledger.ids(stream, node) == ids
-    found = status(box)
+    found = box.status()
     assert abs(found["now_ms"] - time.time() * 1000) < 10_000, (
         "the box has taken the hub's time over"
     )
@@ -62,9 +62,8 @@ def test_a_clock_that_jumps_between_starts_changes_no_order(
         box.stop()
         box.prefix = at_time(offset) if offset else ()
         box.start().wait()
-        wait_until("an open journal", lambda: (status(box) or {}).get("state") == "enrolled")
         ids += put_all(box, notes(30), stream)
-        wait_until("a box that is online", lambda: online(box))
-    wait_until("a drained box", lambda: drained(box))
+        wait_until("a box that is online", box.online)
+    wait_until("a drained box", box.drained)
     wait_until("an applied log", lambda: ledger.count(stream) == len(ids))
     assert ledger.ids(stream) == ids

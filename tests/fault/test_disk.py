@@ -10,13 +10,11 @@ from lab import BoxProgram, HubProgram, lab, wait_until
 from support.lab_fixtures import (
     HubLedger,
     Note,
-    drained,
     needs_root,
     note,
     put,
     put_all,
     settled,
-    status,
 )
 
 pytestmark = needs_root
@@ -82,7 +80,7 @@ def test_a_box_whose_disk_is_full_refuses_keeps_and_recovers() -> None:
             taken, code = fill(box, "study.full")
             assert code == "journal-full"
             assert len(taken) > 5
-            assert status(box)["state"] == "enrolled", "the program goes on"
+            assert box.status()["state"] == "enrolled", "the program goes on"
             disk.grow(64)
             more = put_all(box, [bulky() for _ in range(10)], "study.full")
             box.kill()
@@ -120,9 +118,9 @@ def test_a_hub_whose_disk_is_full_acknowledges_nothing_and_drains_later() -> Non
             for _ in range(9):
                 ids += put_all(box, [bulky() for _ in range(40)], "study.full")
             wait_until("a hub that refuses", lambda: '"database: refuses"' in hub.log.read_text())
-            assert not drained(box)
+            assert not box.drained()
             assert hub.running()
-            (stream,) = [row for row in status(box)["streams"] if row["stream"] == "study.full"]
+            (stream,) = [row for row in box.status()["streams"] if row["stream"] == "study.full"]
             assert stream["last"] == len(ids)
             assert stream["committed"] < len(ids)
             disk.grow(256)

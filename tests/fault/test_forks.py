@@ -11,13 +11,10 @@ from lab import BoxProgram, HubProgram, Lab, wait_until
 from support.lab_fixtures import (
     STREAM,
     HubLedger,
-    drained,
     item,
     notes,
-    online,
     put_all,
     rows,
-    status,
 )
 
 
@@ -58,12 +55,11 @@ class Card:
 
     def start(self) -> None:
         self.box.start().wait()
-        wait_until("an open journal", lambda: (status(self.box) or {}).get("state") == "enrolled")
 
     def put(self, count: int, stream: str = STREAM) -> list[bytes]:
         """Put notes and see them through."""
         ids = put_all(self.box, notes(count), stream)
-        wait_until("a drained box", lambda: drained(self.box))
+        wait_until("a drained box", self.box.drained)
         return ids
 
     def told(self) -> Counter[str]:
@@ -118,7 +114,7 @@ def test_a_restored_card_with_nothing_to_send_notices_with_its_next_record(
     card.start()
     card.put(3)
     card.insert(image)
-    wait_until("a box that is online", lambda: online(card.box))
+    wait_until("a box that is online", card.box.online)
     last = card.put(1)
     applied(ledger, card, last)
     assert card.told()["forked"] == 1
@@ -132,12 +128,12 @@ def test_two_cards_of_one_image_at_once(card: Card, ledger: HubLedger, place: La
     card.start()
     twin.start().wait()
     try:
-        wait_until("both online", lambda: online(card.box) and online(twin))
+        wait_until("both online", lambda: card.box.online() and twin.online())
         mine, theirs = [], []
         for _ in range(3):
             mine += put_all(card.box, notes(20))
             theirs += put_all(twin, notes(20))
-            wait_until("both drained", lambda: drained(card.box) and drained(twin))
+            wait_until("both drained", lambda: card.box.drained() and twin.drained())
         applied(ledger, card, before + mine, theirs)
         told = card.told()
         assert told["forked"] >= 1

@@ -19,7 +19,6 @@ from support.lab_fixtures import (
     enrolled_pair,
     needs_root,
     needs_tool,
-    online,
     settled,
 )
 
@@ -134,7 +133,7 @@ def test_a_hub_that_dies_at_a_system_call(cut: Pair, stream: str, call: str, num
 @needs_tool("strace")
 @pytest.mark.parametrize("number", [3, 20])
 def test_a_broker_that_dies_at_a_write(cut: Pair, stream: str, number: int) -> None:
-    wait_until("a box that is online", lambda: online(cut.box))
+    wait_until("a box that is online", cut.box.online)
     pid = broker_pid(cut)
     tracer = subprocess.Popen([*killed_at("write", number), "-p", str(pid)])
     writer = Writer(cut.box, 2000, stream)

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from lab import BoxProgram, Lab, free_ports, wait_until
-from support.lab_fixtures import HubLedger, Pair, Writer, note, online, put_all, settled, status
+from support.lab_fixtures import HubLedger, Pair, Writer, note, put_all, settled
 
 CHUNK = 16 << 10
 
@@ -148,7 +148,7 @@ def good(far: tuple[Pair, BadLine]) -> tuple[Pair, BadLine]:
     line.frozen, line.cut_after, line.chunk, line.pause_s = False, None, CHUNK, 0.0
     pair.box.kill()
     pair.box.start().wait()
-    wait_until("a box that is online", lambda: online(pair.box))
+    wait_until("a box that is online", pair.box.online)
     return far
 
 
@@ -180,7 +180,7 @@ def test_a_line_that_dies_silently_is_noticed(good: tuple[Pair, BadLine]) -> Non
     wait_until("something under way", lambda: pair.ledger.count("record.half-open") > 0)
     line.frozen = True
     promised = put_all(pair.box, [note() for _ in range(50)], "alarm.half-open")
-    wait_until("a box that gave the line up", lambda: not online(pair.box), 50)
+    wait_until("a box that gave the line up", lambda: not pair.box.online(), 50)
     line.reset()
     line.frozen = False
     arrives(pair, writer)
@@ -195,7 +195,7 @@ def test_a_line_that_stops_for_longer_than_a_time_out(good: tuple[Pair, BadLine]
     promised = put_all(pair.box, [note() for _ in range(300)], "record.stalled")
 
     def sent_again() -> bool:
-        found = status(pair.box)
+        found = pair.box.status()
         return any(link["timeouts"] for link in found["links"])
 
     wait_until("a box that sends again", sent_again, 15)

@@ -3,19 +3,13 @@
 import shutil
 from pathlib import Path
 
-from lab import BoxProgram, lab, wait_until
-from support.lab_fixtures import HubLedger, enrolled_pair, notes, put_all, rows, settled, status
+from lab import lab
+from support.lab_fixtures import HubLedger, enrolled_pair, notes, put_all, rows, settled
 
 
 def copied(state: Path, to: Path) -> Path:
     """A backup of a program that is not running."""
     return Path(shutil.copytree(state, to, ignore=shutil.ignore_patterns("*.sock")))
-
-
-def started(box: BoxProgram) -> None:
-    """Start it and wait until its journal is open."""
-    box.start().wait()
-    wait_until("an open journal", lambda: (status(box) or {}).get("state") == "enrolled")
 
 
 def test_a_restored_hub_is_told_what_it_has_lost() -> None:
@@ -28,7 +22,7 @@ def test_a_restored_hub_is_told_what_it_has_lost() -> None:
         pair.hub.stop()
         backup = copied(pair.hub.state, made.folder / "backup")
         pair.hub.start().wait()
-        started(pair.box)
+        pair.box.start().wait()
         gone = put_all(pair.box, notes(20))
         settled(pair.box, pair.ledger, 50)
         pair.ledger.close()

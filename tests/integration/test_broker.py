@@ -3,7 +3,6 @@
 import asyncio
 import subprocess
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -36,18 +35,6 @@ from support.fleet import (
 )
 
 Inbox = list[tuple[str, bytes]]
-
-
-@pytest.fixture
-async def hub(tmp_path: Path) -> AsyncIterator[Parts]:
-    async with parts(tmp_path / "hub") as made:
-        yield made
-
-
-@pytest.fixture
-async def live(hub: Parts) -> AsyncIterator[Live]:
-    async with brokered(hub) as made:
-        yield made
 
 
 def up(node: str, name: str = "hello") -> str:

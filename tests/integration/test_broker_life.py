@@ -6,7 +6,6 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,19 +15,7 @@ from lianzhen_hub.broker import mosquitto as broker_module
 from lianzhen_hub.broker.configuration import BrokerSettings
 from lianzhen_hub.broker.mosquitto import Broker, BrokerDied
 from lianzhen_runtime.errors import Unavailable
-from support.fleet import Live, Parts, brokered, free_port, parts, until
-
-
-@pytest.fixture
-async def hub(tmp_path: Path) -> AsyncIterator[Parts]:
-    async with parts(tmp_path / "hub") as made:
-        yield made
-
-
-@pytest.fixture
-async def live(hub: Parts) -> AsyncIterator[Live]:
-    async with brokered(hub) as made:
-        yield made
+from support.fleet import Live, Parts, free_port, until
 
 
 async def test_the_broker_may_not_write_its_own_files(live: Live) -> None:

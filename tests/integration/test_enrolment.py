@@ -30,12 +30,6 @@ YEAR = 365 * DAY
 
 
 @pytest.fixture
-async def hub(tmp_path: Path) -> AsyncIterator[Parts]:
-    async with parts(tmp_path / "hub") as made:
-        yield made
-
-
-@pytest.fixture
 async def line(hub: Parts) -> AsyncIterator[Web]:
     async with serving(hub) as made:
         yield made

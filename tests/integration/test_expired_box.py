@@ -1,7 +1,7 @@
 """A box that was off for longer than its certificate lives: it records, asks, and drains."""
 
 from lab import LabError, at_time, lab, wait_until
-from support.lab_fixtures import HubLedger, drained, needs_tool, notes, put_all, status
+from support.lab_fixtures import HubLedger, needs_tool, notes, put_all
 
 
 @needs_tool("faketime")
@@ -23,7 +23,7 @@ def test_a_box_whose_certificate_ran_out_is_approved_again_and_loses_nothing() -
         # The broker lives in the present, where the hub's revocation list is stale: no session
         # comes about, and what is put stays on the box.
         wait_until("a claim", claimed)
-        wait_until("an enrolled box", lambda: bool((status(box) or {}).get("node")))
+        wait_until("an enrolled box", lambda: (box.status() or {}).get("state") == "enrolled")
         ids = put_all(box, notes(300))
         hub.stop()
         box.stop()
@@ -36,11 +36,11 @@ def test_a_box_whose_certificate_ran_out_is_approved_again_and_loses_nothing() -
             return any(row["waiting_for_approval"] for row in hub.json("nodes"))
 
         wait_until("a box that asks for approval", waits)
-        assert not drained(box)
+        assert not box.drained()
         node = hub.json("nodes")[0]["node"]
         hub.ask("approve", node)
-        wait_until("a drained box", lambda: drained(box))
-        assert status(box)["node"] == node
+        wait_until("a drained box", box.drained)
+        assert box.status()["node"] == node
         ledger = HubLedger(hub)
         try:
             wait_until("an applied log", lambda: len(ledger.ids()) >= len(ids))

@@ -18,7 +18,6 @@ from support.lab_fixtures import (
     Pair,
     note,
     notes,
-    online,
     put_all,
     settled,
 )
@@ -202,7 +201,7 @@ def test_a_key_that_others_may_read_is_not_used(sqlite_pair: Pair) -> None:
     assert said == f"lianzhen-edge: {key} can be read by others; run: chmod 600 {key}"
     key.chmod(0o600)
     box.start().wait()
-    wait_until("a box that is online again", lambda: online(box))
+    wait_until("a box that is online again", box.online)
 
 
 def test_neither_log_nor_disk_tells_what_a_record_says(place: Lab) -> None:
@@ -211,7 +210,7 @@ def test_neither_log_nor_disk_tells_what_a_record_says(place: Lab) -> None:
     box = place.box("QUIET").start().wait()
     text = hub.ask("claim", "QUIET", "--clinic", "Township", "--text")
     box.ask("claim", text)
-    wait_until("a box that is online", lambda: online(box))
+    wait_until("a box that is online", box.online)
     ledger = HubLedger(hub)
     promised = put_all(box, notes(300, SECRET_TEXT))
     settled(box, ledger, 300)
@@ -258,7 +257,7 @@ def test_a_journal_of_another_box_is_not_opened(place: Lab, sqlite_pair: Pair) -
     assert status == 1
     assert f"this journal belongs to {sqlite_pair.node}" in said
     mine.start().wait()
-    wait_until("a box that is online again", lambda: online(mine))
+    wait_until("a box that is online again", mine.online)
 
 
 @pytest.mark.skipif(not AS_ROOT, reason="only root can become somebody else")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from lab import BoxProgram, HubProgram, lab, wait_until
-from support.lab_fixtures import HubLedger, drained, notes, put_all, status
+from support.lab_fixtures import HubLedger, notes, put_all
 
 
 @pytest.fixture
@@ -30,14 +30,14 @@ def test_a_box_whose_hello_is_not_answered_goes_on_recording(
     box.start().wait()
 
     def greets() -> bool:
-        return any(link["state"] == "greeting" for link in (status(box) or {"links": []})["links"])
+        return any(link["state"] == "greeting" for link in (box.status() or {"links": []})["links"])
 
     wait_until("a box that waits for its welcome", greets)
     ids = put_all(box, notes(100)) + put_all(box, notes(100))
     assert greets()
-    assert not drained(box)
+    assert not box.drained()
     hub.process.send_signal(signal.SIGCONT)
-    wait_until("a drained box", lambda: drained(box))
+    wait_until("a drained box", box.drained)
     ledger = HubLedger(hub)
     try:
         wait_until("an applied log", lambda: len(ledger.ids()) >= len(ids))

@@ -18,7 +18,7 @@ from lianzhen_protocol.lanes import Group
 from lianzhen_protocol.records import Record, RecordSeen
 from lianzhen_protocol.topics import Channel, Direction, Topic
 from lianzhen_runtime import mqtt, tls
-from support.lab_fixtures import Pair, item, note, notes, online, put, put_all, rows, settled
+from support.lab_fixtures import Pair, item, note, notes, put, put_all, rows, settled
 
 encode = msgspec.msgpack.encode
 
@@ -62,7 +62,7 @@ def test_an_item_goes_from_stored_to_seen(pair: Pair) -> None:
 
 def test_an_item_is_stored_while_there_is_no_line(pair: Pair) -> None:
     pair.hub.kill()
-    wait_until("a box that knows it is offline", lambda: not online(pair.box))
+    wait_until("a box that knows it is offline", lambda: not pair.box.online())
     (one,) = put_all(pair.box, [note()], "record.offline")
     assert item(pair.box, one)["state"] == "stored"
     pair.hub.start().wait()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from lab import BoxProgram, LabError, Postgres, Program, wait_until
-from support.lab_fixtures import STREAM, Pair, Writer, rows, status
+from support.lab_fixtures import STREAM, Pair, Writer, rows
 
 
 class SteadyWriter:
@@ -116,7 +116,7 @@ def progress(pair: Pair, count: int) -> None:
         wait_until("progress", come_so_far)
     except LabError as error:
         raise LabError(
-            f"{error}: {pair.ledger.count()} of {count}; the box says {status(pair.box)}, "
+            f"{error}: {pair.ledger.count()} of {count}; the box says {pair.box.status()}, "
             f"its log {pair.box.tail()}; the hub's log {pair.hub.tail(20)}"
         ) from error
 

@@ -4,11 +4,9 @@
 it, from its tables and not from its own word.
 """
 
-import http.client
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import time
 from collections import Counter
@@ -21,7 +19,7 @@ import pytest
 from sqlalchemy import Connection, Engine, func, select
 from sqlalchemy.exc import OperationalError
 
-from lab import BoxProgram, HubProgram, Lab, LabError, Postgres, lab, wait_until
+from lab import Answer, BoxProgram, HubProgram, Lab, LabError, Postgres, ask, lab, peek, wait_until
 from lianzhen_hub.store import tables
 from lianzhen_hub.store.database import open_engine, sqlite_url
 from lianzhen_protocol import records
@@ -62,35 +60,6 @@ def notes(count: int, text: str = "all is well") -> list[Note]:
     return [note(text) for _ in range(count)]
 
 
-class Answer(NamedTuple):
-    """What a control socket said."""
-
-    status: int
-    body: Any
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("box", timeout=30)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
-
-
-def ask(path: Path, method: str, target: str, body: bytes | None = None) -> Answer:
-    """One request to a program's Unix socket. OSError or HTTPException if nobody answers."""
-    connection = _UnixConnection(path)
-    try:
-        connection.request(method, target, body)
-        answer = connection.getresponse()
-        return Answer(answer.status, msgspec.json.decode(answer.read()))
-    finally:
-        connection.close()
-
-
 def put(box: BoxProgram, entries: Sequence[bytes], stream: str = STREAM) -> Answer:
     """Ask a box to keep records, as a program on the box does."""
     target = f"/records?stream={stream}"
@@ -109,34 +78,9 @@ def item(box: BoxProgram, identity: bytes) -> Any:
     return ask(box.state / "control.sock", "GET", f"/items/{identity.hex()}").body
 
 
-def status(box: BoxProgram) -> Any:
-    """A box's status; None while it does not answer."""
-    return _asked(box.state / "control.sock", "/status")
-
-
-def online(box: BoxProgram) -> bool:
-    """Whether both sessions are welcomed, without a process for each look."""
-    found = status(box)
-    return bool(found) and [link["state"] for link in found["links"]] == ["online"] * 2
-
-
-def drained(box: BoxProgram) -> bool:
-    """Whether nothing waits and all is safe, without a process for each look."""
-    found = status(box)
-    return bool(found) and all(row["last"] == row["safe"] for row in found["streams"])
-
-
 def rows(hub: HubProgram, view: str) -> list[Any]:
     """One of the hub's lists (streams, notices, quarantine, nodes); empty while it is away."""
-    return _asked(hub.state / "admin.sock", f"/{view}") or []
-
-
-def _asked(path: Path, target: str) -> Any:
-    try:
-        answer = ask(path, "GET", target)
-    except (OSError, http.client.HTTPException):
-        return None
-    return answer.body if answer.status == 200 else None
+    return peek(hub.state / "admin.sock", f"/{view}") or []
 
 
 class Writer:
@@ -233,7 +177,7 @@ class HubLedger:
 def settled(box: BoxProgram, ledger: HubLedger, count: int, stream: str = STREAM) -> None:
     """Wait until the box is drained and the hub has applied ``count`` records of a stream."""
     wait_until(f"{count} records applied", lambda: ledger.count(stream) >= count)
-    wait_until("a drained box", lambda: drained(box))
+    wait_until("a drained box", box.drained)
 
 
 # -- fixtures
