@@ -4,8 +4,9 @@ set -euo pipefail
 cd "$(dirname "$0")"
 trap 'echo; exit 130' INT  # apt ends what it is doing first
 
-runtime_packages=(python3-venv mosquitto)
-test_packages=(postgresql-15 strace faketime openssl iproute2 util-linux)
+runtime_packages=(python3-venv mosquitto fonts-wqy-microhei fonts-hanazono)
+demo_packages=(dcmtk cups cups-client cups-ipp-utils)
+test_packages=("${demo_packages[@]}" postgresql-15 strace faketime openssl iproute2 util-linux chromium libatomic1 libnss3-tools)
 bench_packages=(nats-server)
 
 usage() {
@@ -60,8 +61,9 @@ install_packages() {
   export DEBIAN_FRONTEND=noninteractive
   policy=/usr/sbin/policy-rc.d cluster=/etc/postgresql-common/createcluster.d/lianzhen.conf
   ours=() servers=()
-  for package in mosquitto nats-server postgresql-common; do
-    [ "$(dpkg-query -Wf '${db:Status-Status}' $package 2>/dev/null)" = installed ] || servers+=("${package%-common}")
+  for package in mosquitto nats-server postgresql-common cups-daemon; do
+    server=${package%-common} server=${server%-daemon}
+    [ "$(dpkg-query -Wf '${db:Status-Status}' $package 2>/dev/null)" = installed ] || servers+=("$server")
   done
   trap tidy EXIT
   if [ ! -e "$policy" ] || grep -q Lianzhen "$policy"; then
@@ -173,7 +175,7 @@ clean() {
 
 verb=${1:-help}; [ $# -eq 0 ] || shift
 case $verb in
-  demo) setup runtime "${runtime_packages[@]}"; exec python deploy/demo.py "$@" ;;
+  demo) setup runtime "${runtime_packages[@]}" "${demo_packages[@]}"; exec python deploy/demo.py "$@" ;;
   test)
     setup dev "${runtime_packages[@]}" "${test_packages[@]}"
     [ $# -gt 0 ] || lint

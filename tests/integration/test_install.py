@@ -79,7 +79,7 @@ def status_of(command: list[str]) -> str:
     return subprocess.run([*command, "status"], capture_output=True, text=True).stdout
 
 
-@pytest.mark.parametrize("library", ["sqlalchemy", "alembic", "psycopg", "segno"])
+@pytest.mark.parametrize("library", ["sqlalchemy", "alembic", "psycopg"])
 def test_the_hubs_libraries_are_not_there(edge_bin: Path, tmp_path: Path, library: str) -> None:
     result = run(edge_bin / "python", "-I", "-c", f"import {library}", cwd=tmp_path)
     assert "ModuleNotFoundError" in result.stderr
