@@ -9,7 +9,9 @@
     │   ├── FrameError            frame-malformed, frame-version, frame-too-large
     │   ├── MessageError          message-malformed
     │   ├── RecordError           record-malformed, record-kind-unknown, record-version, ...
-    │   └── ClaimError            claim-malformed
+    │   ├── ClaimError            claim-malformed
+    │   ├── VitalsError           vitals-impossible
+    │   └── TableError            table-malformed
     ├── SignatureInvalid          signature-invalid
     └── SealBroken                seal-broken
 
@@ -68,6 +70,18 @@ class ClaimError(Malformed):
     """Not a claim as the hub prints it."""
 
     code = "claim-malformed"
+
+
+class VitalsError(Malformed):
+    """A number that no living body shows."""
+
+    code = "vitals-impossible"
+
+
+class TableError(Malformed):
+    """A table that is data (acuity, policies) cannot be used as it stands."""
+
+    code = "table-malformed"
 
 
 class SignatureInvalid(ProtocolError):
