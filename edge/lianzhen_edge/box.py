@@ -1,7 +1,7 @@
 """The box as a whole: from blank to enrolled, then journal and uplink, and how it all is."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -12,12 +12,14 @@ from lianzhen_protocol.claims import Claim
 from lianzhen_protocol.errors import ClaimError
 from lianzhen_protocol.identity import HUB_NAME, RecordId
 from lianzhen_runtime import tls
+from lianzhen_runtime.child import Child
 from lianzhen_runtime.errors import LianzhenError
 from lianzhen_runtime.files import private_folder, read_secret, remove_durably, write_durably
 from lianzhen_runtime.keys import FileKeys
 from lianzhen_runtime.log import Log
 from lianzhen_runtime.mqtt import Address
 from lianzhen_runtime.signer import SignerTrust
+from lianzhen_runtime.supervise import supervised
 
 from . import __version__
 from .appliance import enrolment, identity
@@ -26,7 +28,9 @@ from .appliance.hardware import hardware_id
 from .appliance.identity import Identity
 from .journal.journal import Journal
 from .journal.states import Item
+from .meanings import MEANINGS
 from .metrics import metrics
+from .services import services
 from .settings import Settings
 from .status import BoxStatus, Health
 from .uplink.link import Credentials
@@ -62,7 +66,9 @@ class EnrolledAlready(LianzhenError):
 class Box:
     """``run`` it; everything else may be asked at any time."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, command: Sequence[str]) -> None:
+        self.settings = settings
+        self._command = command
         self._folder = settings.folder
         self._identities = private_folder(self._folder / "identity")
         self._reserve = settings.disk_reserve_mb << 20
@@ -87,17 +93,24 @@ class Box:
             self._now_ms,
             hardware_id(self._hardware),
             self._reserve,
+            MEANINGS,
         )
         try:
             uplink = self._uplink = Uplink(self._journal, self._credentials(who), self.clock)
             self._enter("enrolled", "")
-            async with asyncio.TaskGroup() as services:
-                services.create_task(uplink.run(), name="uplink")
-                services.create_task(self._keep_certificate(uplink), name="certificate")
-                services.create_task(self.clock.keep(), name="clock")
-                services.create_task(enrolment.set_clock(who, self.clock), name="time")
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(uplink.run(), name="uplink")
+                tasks.create_task(self._keep_certificate(uplink), name="certificate")
+                tasks.create_task(self.clock.keep(), name="clock")
+                tasks.create_task(enrolment.set_clock(who, self.clock), name="time")
+                for name, run, faults in services(self):
+                    tasks.create_task(supervised(name, run, faults=faults, cap=5.0), name=name)
         finally:
             await self._journal.close()
+
+    def child(self, verb: str, *arguments: str) -> Child:
+        """Another process of this box: its own command line with the same configuration."""
+        return Child(verb, [*self._command, verb, *arguments])
 
     def claim(self, claim: Claim) -> None:
         """Take a claim; enrolment begins at once. An enrolled box keeps its identity."""

@@ -9,10 +9,11 @@ from typing import Any
 
 import msgspec
 
-from lianzhen_protocol import claims, records
+from lianzhen_protocol import claims, kinds
 from lianzhen_protocol.frame import MAX_PLAIN_BYTES
 from lianzhen_protocol.identity import uuid7
 from lianzhen_protocol.records import DiagnosticNote
+from lianzhen_runtime.child import own_command
 from lianzhen_runtime.commandline import (
     RefusedForNow,
     ask,
@@ -65,8 +66,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
     return in_one_sentence("lianzhen-edge", verb)
 
 
-def _run(_options: argparse.Namespace, settings: Settings) -> int:
-    return run_program("lianzhen-edge", lambda: app.run(settings))
+def _run(options: argparse.Namespace, settings: Settings) -> int:
+    named = (("--config", options.config), ("--state", options.state))
+    given = [part for name, value in named if value for part in (name, str(value))]
+    command = own_command("lianzhen_edge", *given)
+    return run_program("lianzhen-edge", lambda: app.run(settings, command))
 
 
 def _check(_options: argparse.Namespace, settings: Settings) -> int:
@@ -85,7 +89,7 @@ def _put(options: argparse.Namespace, settings: Settings) -> int:
     body = DiagnosticNote(text=options.text)
     now_ms = time.time_ns() // 1_000_000
     ids = [uuid7(now_ms, secrets.token_bytes(10)) for _ in range(options.count)]
-    entries = [records.encode(body, identity, now_ms) for identity in ids]
+    entries = [kinds.encode(body, identity, now_ms) for identity in ids]
     asyncio.run(_put_all(options, settings, list(zip(ids, entries, strict=True))))
     print(f"{len(entries)} stored in {options.stream}")
     return 0

@@ -1,10 +1,11 @@
 """The hub's parts, put together once. ``app`` runs them, ``admin`` asks them."""
 
 import time
-from collections.abc import Iterable
-from typing import Self
+from collections.abc import Callable, Collection, Iterable
+from typing import Self, TypeVar
 
 from prometheus_client.core import Metric
+from sqlalchemy import Connection
 
 from lianzhen_protocol.identity import NodeId
 from lianzhen_runtime.keys import FileKeys
@@ -16,12 +17,18 @@ from .broker.mosquitto import Broker
 from .fleet.authority import Authority
 from .fleet.fleet import Fleet
 from .ingest.downlink import Outbox
+from .ingest.projector import Projector
 from .ingest.service import Ingest
 from .ingest.vault import Vault
+from .meanings import MEANINGS
 from .metrics import metrics
+from .page import HubPage
 from .settings import Settings
 from .status import Health, HubStatus
 from .store.database import Database
+from .store.sheets import HubSheets
+
+Result = TypeVar("Result")
 
 
 class Hub:
@@ -29,6 +36,7 @@ class Hub:
 
     def __init__(self, settings: Settings) -> None:
         folder = settings.folder
+        self.settings = settings
         self.public_url = settings.public_url
         self.database = Database(settings.database_url)
         self.authority = Authority(folder / "ca")
@@ -40,6 +48,7 @@ class Hub:
         broker = BrokerSettings(address=settings.listen, port=settings.mqtt_port)
         self.broker = Broker(folder / "broker", broker, self.authority, names=settings.names)
         self.gate = Gate(self.fleet, self.authority, self.broker)
+        self._watchers: list[Callable[[Collection[tuple[str, str]]], None]] = []
         self.ingest = Ingest(
             self.database,
             self.vault,
@@ -47,16 +56,55 @@ class Hub:
             self.fleet,
             self.signer,
             self.clock,
+            Projector(self.vault, self.outbox, self._page, MEANINGS),
+            self._announce,
             safe_on_commit=settings.safe == "commit",
         )
 
     async def __aenter__(self) -> Self:
         await self.database.__aenter__()
+        # In a commit of their own: a piece of work that fails must not take the keys with it.
+        await self.database.write(lambda db: self._page(db, self.now_ms()).keep_pseudonym_key())
         await self.fleet.sync()
         return self
 
     async def __aexit__(self, *exception: object) -> None:
         await self.database.__aexit__(*exception)
+
+    # -- sheets
+
+    async def transact(self, work: Callable[[HubPage], Result]) -> Result:
+        """Run ``work`` in one transaction on the writer's thread; durable when this returns.
+
+        Boxes that it wrote to are told, and whoever watches learns what changed.
+        """
+
+        def working(db: Connection) -> tuple[Result, HubPage]:
+            page = self._page(db, self.now_ms())
+            return work(page), page
+
+        result, page = await self.database.write(working)
+        self._announce(page.changed)
+        await self.ingest.told(page.told)
+        return result
+
+    async def consult(self, work: Callable[[HubSheets], Result]) -> Result:
+        """Run ``work`` on a snapshot; it writes nothing."""
+        return await self.database.read(lambda db: work(HubSheets(db, self.vault)))
+
+    def on_change(self, watcher: Callable[[Collection[tuple[str, str]]], None]) -> None:
+        """Call ``watcher`` on the loop with the (kind, key) of sheets that a commit changed."""
+        self._watchers.append(watcher)
+
+    def _page(self, db: Connection, now_ms: int, node: str = "") -> HubPage:
+        return HubPage(db, self.vault, self.outbox, now_ms, node)
+
+    def _announce(self, changed: Collection[tuple[str, str]]) -> None:
+        if changed:
+            for watcher in self._watchers:
+                watcher(changed)
+
+    # -- life
 
     async def revoke(self, node: str, reason: str) -> None:
         """Take a box out of service: when this returns it is neither connected nor heard."""

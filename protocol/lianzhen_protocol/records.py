@@ -11,7 +11,7 @@ from typing import Annotated, Final
 import msgspec
 
 from .errors import RecordError
-from .identity import RecordId, record_id
+from .identity import record_id
 
 Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 """Since 1970, UTC; what a database's signed 64 bits hold."""
@@ -59,24 +59,9 @@ KINDS: Final[dict[str, dict[int, type[Body]]]] = {
     "record.rejected": {1: RecordRejected},
     "record.seen": {1: RecordSeen},
 }
-"""Kind -> major -> body. Two majors stand here while a fleet changes over, never more."""
+"""The kinds of the transport itself: kind -> major -> body. ``kinds`` has those of all areas."""
 
-_MINOR: Final = 0
-_encoder = msgspec.msgpack.Encoder()
 _records = msgspec.msgpack.Decoder(Record)
-_bodies = {
-    (kind, major): msgspec.msgpack.Decoder(body)
-    for kind, majors in KINDS.items()
-    for major, body in majors.items()
-}
-_names = {body: (kind, major) for kind, majors in KINDS.items() for major, body in majors.items()}
-
-
-def encode(body: Body, identity: RecordId, created_ms: int) -> bytes:
-    """A record's bytes, as they stay from the journal to the hub's log."""
-    kind, major = _names[type(body)]
-    record = Record(identity, kind, major, _MINOR, created_ms, _encoder.encode(body))
-    return _encoder.encode(record)
 
 
 def decode(wire: bytes) -> Record:
@@ -87,21 +72,3 @@ def decode(wire: bytes) -> Record:
     except (ValueError, RecursionError) as error:
         raise RecordError(f"not a record: {error}") from error
     return record
-
-
-def open_body(record: Record) -> Body:
-    """What the record says; RecordError (with its code) for what this release cannot read."""
-    decoder = _bodies.get((record.kind, record.major))
-    if decoder is None:
-        majors = KINDS.get(record.kind)
-        if majors is None:
-            # Cut off: the text goes back to the author in a record, which has a limit.
-            raise RecordError(f"unknown kind {record.kind[:40]!r}", code="record-kind-unknown")
-        raise RecordError(
-            f"{record.kind} {record.major}.{record.minor}: this release reads {sorted(majors)}",
-            code="record-version",
-        )
-    try:
-        return decoder.decode(record.body)
-    except (ValueError, RecursionError) as error:
-        raise RecordError(f"{record.kind}: {error}") from error

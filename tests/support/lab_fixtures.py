@@ -22,7 +22,7 @@ from sqlalchemy.exc import OperationalError
 from lab import Answer, BoxProgram, HubProgram, Lab, LabError, Postgres, ask, lab, peek, wait_until
 from lianzhen_hub.store import tables
 from lianzhen_hub.store.database import open_engine, sqlite_url
-from lianzhen_protocol import records
+from lianzhen_protocol import kinds
 from lianzhen_protocol.identity import RecordId, uuid7
 from lianzhen_protocol.records import DiagnosticNote
 
@@ -52,7 +52,7 @@ def note(text: str = "all is well") -> Note:
     """A fresh diagnostic record."""
     now_ms = time.time_ns() // 1_000_000
     identity = uuid7(now_ms, secrets.token_bytes(10))
-    return Note(identity, records.encode(DiagnosticNote(text=text), identity, now_ms))
+    return Note(identity, kinds.encode(DiagnosticNote(text=text), identity, now_ms))
 
 
 def notes(count: int, text: str = "all is well") -> list[Note]:

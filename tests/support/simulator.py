@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from lianzhen_protocol import records
+from lianzhen_protocol import kinds
 from lianzhen_protocol.hello import Presence, encode
 from lianzhen_protocol.identity import uuid7
 from lianzhen_protocol.lanes import Group
@@ -64,7 +64,7 @@ class World:
         identity = uuid7(self.air.now_ms, self.air.rng.randbytes(10))
         now = self.air.now_ms
         if kind == "note":
-            return records.encode(DiagnosticNote(text=text), identity, now)
+            return kinds.encode(DiagnosticNote(text=text), identity, now)
         body = msgspec.msgpack.encode({"text": text, "added_later": 1})
         name, major, minor = {
             "newer": ("diagnostic.note", 1, 7),

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple, Self
 
-from lianzhen_protocol import chain, records
+from lianzhen_protocol import chain, kinds, records
 from lianzhen_protocol.errors import RecordError
 from lianzhen_protocol.hello import Parentage
 from lianzhen_protocol.identity import Epoch, NodeId
@@ -181,7 +181,7 @@ class Inbox:
             record = records.decode(wire)
             if self.is_known(record.id):
                 return
-            records.open_body(record)
+            kinds.open_body(record)
         except RecordError as error:
             self.quarantine[wire] = error.code
             return

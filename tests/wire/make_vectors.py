@@ -10,7 +10,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from lianzhen_protocol import chain, claims, hello, records, sealing, signing
+from lianzhen_protocol import chain, claims, hello, kinds, sealing, signing
 from lianzhen_protocol.frame import Frame, FrameCodec
 from lianzhen_protocol.hello import (
     Ack,
@@ -57,7 +57,7 @@ BODIES: Final[dict[str, Body]] = {
 def record_vectors() -> dict[str, str]:
     """A record of each kind; the id's random part is its place in the table."""
     return {
-        kind: records.encode(body, uuid7(NOW_MS, bytes([at]) * 10), NOW_MS).hex()
+        kind: kinds.encode(body, uuid7(NOW_MS, bytes([at]) * 10), NOW_MS).hex()
         for at, (kind, body) in enumerate(BODIES.items(), 1)
     }
 

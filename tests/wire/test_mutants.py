@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import pytest
 from hypothesis.stateful import run_state_machine_as_test
 
-from lianzhen_protocol import chain, lanes, marks, receiver, records
+from lianzhen_protocol import chain, kinds, lanes, marks, receiver, records
 from lianzhen_protocol.errors import RecordError
 from lianzhen_protocol.frame import Frame
 from lianzhen_protocol.hello import Hello
@@ -159,7 +159,7 @@ def test_poison_that_stops_its_stream_is_found(monkeypatch: pytest.MonkeyPatch) 
         waiting = self.log[self.cursor].records if self.cursor < len(self.log) else ()
         for entry in waiting:
             try:
-                records.open_body(records.decode(entry))
+                kinds.open_body(records.decode(entry))
             except RecordError:
                 return False
         return honest(self)

@@ -7,12 +7,14 @@ one commit; what a restored hub sends again under a new epoch changes nothing a 
 import sqlite3
 from collections.abc import Callable
 
-from lianzhen_protocol import records
-from lianzhen_protocol.errors import RecordError
+from lianzhen_protocol import kinds, records
+from lianzhen_protocol.errors import ProtocolError
 from lianzhen_protocol.identity import Epoch
 from lianzhen_protocol.receiver import Accepted
 from lianzhen_protocol.records import RecordRejected, RecordSeen
 from lianzhen_runtime.log import Log
+
+from .book import Meanings, Page, apply
 
 _log = Log("lianzhen.inbox")
 
@@ -24,18 +26,19 @@ def take(
     accepted: Accepted,
     seal: Callable[[int, bytes], bytes],
     key_epoch: Epoch,
+    page: Page,
+    meanings: Meanings,
 ) -> None:
     """Apply each of ``accepted`` and move the mark. ``seal`` seals (seq, record) for keeping."""
     for seq, entry in enumerate(accepted.records, accepted.first):
-        try:
-            _apply(db, entry)
-        except RecordError as error:
+        code = _applied(db, entry, page, meanings)
+        if code is not None:
             db.execute(
                 "INSERT INTO inbox (key_epoch, epoch, stream, seq, sealed, code)"
                 " VALUES (?, ?, ?, ?, ?, ?)",
-                (key_epoch, epoch, stream, seq, seal(seq, entry), error.code),
+                (key_epoch, epoch, stream, seq, seal(seq, entry), code),
             )
-            _log.warning("a record from the hub is kept for a later release", code=error.code)
+            _log.warning("a record from the hub is kept for a later release", code=code)
     db.execute(
         "INSERT INTO down_mark VALUES (?, ?, ?, ?) ON CONFLICT (epoch, stream)"
         " DO UPDATE SET committed = excluded.committed, hash = excluded.hash",
@@ -43,8 +46,29 @@ def take(
     )
 
 
-def _apply(db: sqlite3.Connection, entry: bytes) -> None:
-    body = records.open_body(records.decode(entry))
+def _applied(db: sqlite3.Connection, entry: bytes, page: Page, meanings: Meanings) -> str | None:
+    """Apply one record; the code of why it could not be, and then nothing of it happened."""
+    db.execute("SAVEPOINT record")
+    try:
+        _apply(db, entry, page, meanings)
+    except sqlite3.Error:
+        raise
+    except ProtocolError as error:
+        db.execute("ROLLBACK TO record")
+        return error.code
+    except Exception:  # noqa: BLE001 - one record's surprise must not stop its stream
+        _log.error("a record from the hub surprised us", exc_info=True)
+        db.execute("ROLLBACK TO record")
+        return "unexpected"
+    finally:
+        if db.in_transaction:  # a full disk has ended it already
+            db.execute("RELEASE record")
+    return None
+
+
+def _apply(db: sqlite3.Connection, entry: bytes, page: Page, meanings: Meanings) -> None:
+    record = records.decode(entry)
+    body = kinds.open_body(record)
     match body:
         case RecordSeen(record_id=identity, seen_by=person, seen_ms=when):
             db.execute(
@@ -55,4 +79,4 @@ def _apply(db: sqlite3.Connection, entry: bytes) -> None:
             text = f"{code}: {reason}"
             db.execute("UPDATE item SET rejected = ? WHERE id = ?", (text, identity))
         case _:
-            raise RecordError(f"{type(body).__name__} does not come down", code="record-misplaced")
+            apply(page, meanings, record, body)

@@ -10,7 +10,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 from lianzhen_protocol import records
 from lianzhen_protocol.errors import SealBroken
@@ -25,11 +25,14 @@ from lianzhen_runtime.errors import Unavailable
 from lianzhen_runtime.keys import KeyProvider
 
 from . import schema
+from .book import Book, Meanings
 from .errors import JournalFull, RecordTooLarge
-from .pen import Pen, Placed
+from .pen import Pen, Placed, Touched, Undone
 from .reading import JournalReader
 from .seals import Seals
 from .writer import GroupWriter
+
+Result = TypeVar("Result")
 
 
 class Journal(JournalReader):
@@ -44,15 +47,17 @@ class Journal(JournalReader):
         keys: KeyProvider,
         now_ms: Callable[[], int],
         reserve_bytes: int,
+        meanings: Meanings,
     ) -> None:
         self._folder = path.parent
         self._reserve = reserve_bytes
         self._connection = schema.connect(path)
         schema.upgrade(self._connection)
         seals = Seals(node, keys)
-        self._pen = Pen(self._connection, node, seals, now_ms)
+        self._pen = Pen(self._connection, node, seals, now_ms, meanings)
         super().__init__(path, node, seals)
         self._listeners: list[Callable[[set[str]], None]] = []
+        self._watchers: list[Callable[[set[tuple[str, str]]], None]] = []
         self._loop = asyncio.get_running_loop()
         self._writer = GroupWriter(self._connection, self._settled)
 
@@ -65,15 +70,17 @@ class Journal(JournalReader):
         now_ms: Callable[[], int],
         hardware: str | None = None,
         reserve_bytes: int = 0,
+        meanings: Meanings | None = None,
     ) -> Self:
         """The journal of ``node`` at ``path``, made if missing.
 
         ``hardware`` names the machine (None where it has no name of its own): a journal that
         wakes up in another one forks before it sends anything. ``reserve_bytes`` of the disk are
-        never given to new records, since deleting old ones needs room too.
+        never given to new records, since deleting old ones needs room too. ``meanings`` say what
+        each kind of record does to the sheets.
         """
         try:
-            journal = cls(path, node, keys, now_ms, reserve_bytes)
+            journal = cls(path, node, keys, now_ms, reserve_bytes, meanings or {})
         except sqlite3.Error as error:
             raise Unavailable(f"the journal {path} does not open: {error}") from error
         except SealBroken as error:
@@ -106,6 +113,19 @@ class Journal(JournalReader):
             raise JournalFull("the disk is full: nothing was stored; make space and try again")
         return await self._writer.do(lambda: self._pen.append(stream, lane, batch))
 
+    async def transact(self, work: Callable[[Book], Result]) -> Result:
+        """Run ``work`` in a transaction; what it wrote is on the disk when this returns.
+
+        It runs on the writer's thread and must be short. What it raises is raised here, and
+        nothing of it happened. JournalFull or JournalError as for ``put``.
+        """
+        if self._room() <= 0:
+            raise JournalFull("the disk is full: nothing was stored; make space and try again")
+        outcome = await self._writer.do(lambda: self._pen.work(work))
+        if isinstance(outcome, Undone):
+            raise outcome.error
+        return outcome.result
+
     async def advance(self, moves: Iterable[tuple[Epoch, Advanced]]) -> None:
         """Note how far the hub is, and delete what is safe.
 
@@ -129,15 +149,24 @@ class Journal(JournalReader):
         """Call ``listener`` on the loop with the names of streams that grew or moved epoch."""
         self._listeners.append(listener)
 
+    def on_change(self, listener: Callable[[set[tuple[str, str]]], None]) -> None:
+        """Call ``listener`` on the loop with the (kind, key) of sheets that a commit changed."""
+        self._watchers.append(listener)
+
     def _room(self) -> int:
         """Bytes for new records: free on the disk or within the file, less the reserve."""
         disk = os.statvfs(self._folder)
         return disk.f_bavail * disk.f_frsize + self.free_bytes() - self._reserve
 
     def _settled(self, committed: bool) -> None:
-        if touched := self._pen.settled(committed):
+        touched = self._pen.settled(committed)
+        if touched.streams or touched.sheets:
             self._loop.call_soon_threadsafe(self._announce, touched)
 
-    def _announce(self, touched: set[str]) -> None:
-        for listener in self._listeners:
-            listener(touched)
+    def _announce(self, touched: Touched) -> None:
+        if touched.streams:
+            for listener in self._listeners:
+                listener(touched.streams)
+        if touched.sheets:
+            for watcher in self._watchers:
+                watcher(touched.sheets)

@@ -6,6 +6,7 @@ Keeps each stream's end in memory; ``settled`` makes that follow what really was
 import secrets
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
+from typing import Generic, NamedTuple, TypeVar
 
 import msgspec
 
@@ -15,10 +16,12 @@ from lianzhen_protocol.identity import Epoch, NodeId
 from lianzhen_protocol.lanes import Lane
 from lianzhen_protocol.marks import ForkReason
 from lianzhen_protocol.receiver import Accepted
+from lianzhen_protocol.sealing import KEY_BYTES
 from lianzhen_protocol.sender import Advanced
 from lianzhen_runtime.errors import Unavailable
 
 from . import inbox
+from .book import Book, Meanings, Origin, Page
 from .schema import place_of, present_epoch
 from .seals import Seals
 
@@ -37,6 +40,28 @@ class Placed(msgspec.Struct, frozen=True, array_like=True):
     fresh: bool
 
 
+Result = TypeVar("Result")
+
+
+class Undone(NamedTuple):
+    """A piece of work that raised: nothing of it is left, and its neighbours are committed."""
+
+    error: Exception
+
+
+class Done(NamedTuple, Generic[Result]):
+    """A piece of work that went through."""
+
+    result: Result
+
+
+class Touched(NamedTuple):
+    """What a transaction changed: streams that grew, and sheets as (kind, key)."""
+
+    streams: set[str]
+    sheets: set[tuple[str, str]]
+
+
 class _Head(msgspec.Struct):
     """A stream's end, as the writer's thread knows it."""
 
@@ -51,14 +76,20 @@ class Pen:
     """Writes on the one writing connection. No method begins or ends a transaction."""
 
     def __init__(
-        self, db: sqlite3.Connection, node: NodeId, seals: Seals, now_ms: Callable[[], int]
+        self,
+        db: sqlite3.Connection,
+        node: NodeId,
+        seals: Seals,
+        now_ms: Callable[[], int],
+        meanings: Meanings,
     ) -> None:
         self._db = db
         self._node = node
         self._seals = seals
         self._now_ms = now_ms
+        self._meanings = meanings
         self._heads: dict[str, _Head] = {}
-        self._touched: set[str] = set()
+        self._touched = Touched(set(), set())
         self._epoch = self._durable_epoch = self._begin(node)
 
     def append(self, name: str, lane: Lane, batch: Sequence[tuple[bytes, bytes]]) -> list[Placed]:
@@ -88,7 +119,7 @@ class Pen:
             "UPDATE stream SET last = ?, last_hash = ? WHERE id = ?",
             (head.last, head.last_hash, head.id),
         )
-        self._touched.add(name)
+        self._touched.streams.add(name)
         return answer
 
     def advance(self, moves: Iterable[tuple[Epoch, Advanced]]) -> None:
@@ -121,7 +152,7 @@ class Pen:
         old = self._epoch
         new = self._new_epoch(old, reason)
         for number, name, safe in self._db.execute("SELECT id, name, safe FROM stream").fetchall():
-            self._touched.add(name)
+            self._touched.streams.add(name)
             last, hash_ = self._renumber(number, name, safe, old, new)
             genesis = chain.genesis(self._node, new, name)
             self._db.execute(
@@ -132,6 +163,32 @@ class Pen:
         self._heads.clear()
         self._epoch = new
 
+    def work(self, work: Callable[[Book], Result]) -> Done[Result] | Undone:
+        """Run a piece of work under a savepoint: what it raises undoes it, and nothing else.
+
+        A fault of the disk is no fault of the work's, and ends the whole transaction.
+        """
+        book = Book(
+            self._db, self._node, self._seals, self._now_ms(), self._append_new, self._meanings
+        )
+        self._db.execute("SAVEPOINT work")
+        try:
+            result = work(book)
+        except sqlite3.Error:
+            raise
+        except Exception as error:  # noqa: BLE001 - handed to its caller
+            self._db.execute("ROLLBACK TO work")
+            self._heads.clear()
+            return Undone(error)
+        finally:
+            if self._db.in_transaction:  # a full disk has ended it already
+                self._db.execute("RELEASE work")
+        self._touched.sheets.update(book.changed)
+        return Done(result)
+
+    def _append_new(self, name: str, lane: Lane, batch: Sequence[tuple[bytes, bytes]]) -> bool:
+        return all(placed.fresh for placed in self.append(name, lane, batch))
+
     def take(self, epoch: Epoch, stream: str, accepted: Accepted) -> None:
         """Apply down records and move their mark; keep what this release cannot apply."""
         mine = self._epoch
@@ -139,7 +196,9 @@ class Pen:
         def seal(seq: int, entry: bytes) -> bytes:
             return self._seals.seal(epoch, stream, seq, entry, key=mine)
 
-        inbox.take(self._db, epoch, stream, accepted, seal, mine)
+        page = Page(self._db, self._node, self._seals, self._now_ms(), Origin.HUB)
+        inbox.take(self._db, epoch, stream, accepted, seal, mine, page, self._meanings)
+        self._touched.sheets.update(page.changed)
 
     def recognise(self, hardware: str) -> None:
         """Fork if another machine wrote this journal; remember this one."""
@@ -148,15 +207,15 @@ class Pen:
             self.fork(ForkReason.FOREIGN_HARDWARE, self._epoch)
         self._db.execute("UPDATE about SET hardware = ?", (hardware,))
 
-    def settled(self, committed: bool) -> set[str]:
-        """After each transaction: the streams that it touched, none if it was rolled back."""
-        touched, self._touched = self._touched, set()
+    def settled(self, committed: bool) -> Touched:
+        """After each transaction: what it touched, nothing if it was rolled back."""
+        touched, self._touched = self._touched, Touched(set(), set())
         if committed:
             self._durable_epoch = self._epoch
             return touched
         self._heads.clear()
         self._epoch = self._durable_epoch  # from memory: the disk may just not be readable
-        return set()
+        return Touched(set(), set())
 
     def _begin(self, node: NodeId) -> Epoch:
         """Load every epoch's key; make the first epoch of a new journal."""
@@ -170,6 +229,8 @@ class Pen:
             db.execute("ROLLBACK")
             raise Unavailable(f"this journal belongs to {row[0]}, and this box is {node}")
         self._seals.load(db)
+        page = Page(db, node, self._seals, self._now_ms(), Origin.HERE)
+        page.keep_pseudonym_key(secrets.token_bytes(KEY_BYTES))
         db.execute("COMMIT")
         return present_epoch(db)
 

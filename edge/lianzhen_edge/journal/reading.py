@@ -15,6 +15,7 @@ from lianzhen_protocol.sender import Outgoing
 from . import schema
 from .schema import place_of, present_epoch
 from .seals import Seals
+from .sheets import JournalSheets
 from .states import Item, StreamState, state_of
 
 
@@ -43,6 +44,8 @@ class JournalReader:
         self._node = node
         self._seals = seals
         self._db = schema.connect(path, reader=True)
+        self.sheets = JournalSheets(self._db, node, seals)
+        """What is committed now; to be read only, and on the loop's thread."""
 
     @property
     def epoch(self) -> Epoch:

@@ -70,6 +70,36 @@ MIGRATIONS = (
         code TEXT NOT NULL
     );
     """,
+    """
+    CREATE TABLE sheet (                    -- what the records come to (protocol.sheets)
+        place INTEGER PRIMARY KEY,
+        kind TEXT NOT NULL,
+        key TEXT NOT NULL,
+        owner TEXT NOT NULL,
+        state TEXT NOT NULL,
+        at_ms INTEGER NOT NULL,
+        sealed BLOB NOT NULL,               -- epoch of its key (16), then the sealed sheet
+        UNIQUE (kind, key)
+    );
+    CREATE INDEX sheet_owner ON sheet (kind, owner, at_ms);
+    CREATE INDEX sheet_state ON sheet (kind, state, at_ms);
+    CREATE TABLE sheet_token (              -- keyed hashes to find a sheet by
+        kind TEXT NOT NULL,
+        token BLOB NOT NULL,
+        key TEXT NOT NULL,
+        PRIMARY KEY (kind, token, key)
+    ) WITHOUT ROWID;
+    CREATE INDEX sheet_token_key ON sheet_token (kind, key);
+    CREATE TABLE secret (                   -- the key of those hashes
+        name TEXT PRIMARY KEY,
+        sealed BLOB NOT NULL
+    );
+    CREATE TABLE audit (                    -- who did what (protocol.audit)
+        seq INTEGER PRIMARY KEY,
+        sealed BLOB NOT NULL,
+        hash BLOB NOT NULL
+    );
+    """,
 )
 
 

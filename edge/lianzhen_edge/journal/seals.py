@@ -3,6 +3,7 @@
 import secrets
 import sqlite3
 
+from lianzhen_protocol.errors import SealBroken
 from lianzhen_protocol.identity import Epoch, NodeId
 from lianzhen_protocol.sealing import NONCE_BYTES, SealingKey, record_place
 from lianzhen_runtime.keys import KeyProvider, WrappedKey, new_data_key, unwrap
@@ -31,9 +32,18 @@ class Seals:
         self, epoch: Epoch, stream: str, seq: int, entry: bytes, key: Epoch | None = None
     ) -> bytes:
         """A record sealed for its place, under the key of its epoch or of another one."""
-        place = record_place(self._node, epoch, stream, seq)
-        return self._known[key or epoch].seal(secrets.token_bytes(NONCE_BYTES), entry, place)
+        return self.seal_at(key or epoch, record_place(self._node, epoch, stream, seq), entry)
 
     def open(self, epoch: Epoch, stream: str, seq: int, sealed: bytes) -> bytes:
         """The record back; SealBroken if the disk changed it."""
-        return self._known[epoch].open(sealed, record_place(self._node, epoch, stream, seq))
+        return self.open_at(epoch, record_place(self._node, epoch, stream, seq), sealed)
+
+    def seal_at(self, key: Epoch, place: bytes, plain: bytes) -> bytes:
+        """Anything sealed for its place, under the key of an epoch."""
+        return self._known[key].seal(secrets.token_bytes(NONCE_BYTES), plain, place)
+
+    def open_at(self, key: Epoch, place: bytes, sealed: bytes) -> bytes:
+        """The same back; SealBroken if the disk changed it, or its key is not ours."""
+        if key not in self._known:
+            raise SealBroken("sealed in an epoch that this journal does not know")
+        return self._known[key].open(sealed, place)

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, func, select
 from lianzhen_hub.ingest.projector import log_entries
 from lianzhen_hub.ingest.vault import Vault
 from lianzhen_hub.store import tables
-from lianzhen_protocol import records
+from lianzhen_protocol import kinds, records
 from lianzhen_protocol.frame import FrameCodec
 from lianzhen_runtime.errors import LianzhenError
 
@@ -204,7 +204,7 @@ def opened(connection: Connection, vault: Vault, identity: bytes) -> OpenedRecor
         raise NoSuchRecord("the hub has no record with that id")
     run = connection.execute(select(tables.log).where(tables.log.c.id == row.log_id)).one()
     entry = dict(log_entries(connection, vault, FrameCodec(), run))[row.seq]
-    body = records.open_body(records.decode(entry))
+    body = kinds.open_body(records.decode(entry))
     return OpenedRecord(about=_record(row), body=msgspec.to_builtins(body))
 
 

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row, delete, select, update
 from lianzhen_hub.store import tables
 from lianzhen_hub.store.database import Database
 from lianzhen_hub.store.notices import tell
-from lianzhen_protocol import chain, records
+from lianzhen_protocol import chain, kinds
 from lianzhen_protocol.errors import SealBroken
 from lianzhen_protocol.frame import Frame, FrameCodec
 from lianzhen_protocol.hello import Ack, Hello
@@ -48,7 +48,7 @@ class Outbox:
     ) -> None:
         """Add a record to a down stream of ``node``."""
         head = self._head(connection, node, stream)
-        entry = records.encode(body, uuid7(now_ms, secrets.token_bytes(10)), now_ms)
+        entry = kinds.encode(body, uuid7(now_ms, secrets.token_bytes(10)), now_ms)
         self._write(connection, node, stream, Epoch(head.epoch), head.last, head.last_hash, [entry])
 
     def fork(self, connection: Connection, node: NodeId, now_ms: int) -> None:

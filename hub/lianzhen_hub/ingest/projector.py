@@ -9,15 +9,18 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, select
+from sqlalchemy.exc import OperationalError
 
+from lianzhen_hub.page import Meanings, Pages
 from lianzhen_hub.store import sql, tables
 from lianzhen_hub.store.notices import tell
-from lianzhen_protocol import records
+from lianzhen_protocol import kinds, records
 from lianzhen_protocol.errors import ProtocolError, RecordError
 from lianzhen_protocol.frame import FrameCodec
 from lianzhen_protocol.identity import Epoch, NodeId
-from lianzhen_protocol.records import Record, RecordRejected, RecordSeen
+from lianzhen_protocol.records import Body, Record, RecordRejected, RecordSeen
 from lianzhen_protocol.sealing import record_place
+from lianzhen_runtime.errors import LianzhenError
 from lianzhen_runtime.log import Log
 
 from .downlink import Outbox
@@ -40,6 +43,15 @@ class Step(NamedTuple):
     applied: int
     quarantined: int
     told: frozenset[NodeId]
+    changed: frozenset[tuple[str, str]] = frozenset()
+    """Sheets, as (kind, key)."""
+
+
+class Readable(NamedTuple):
+    """A record and what it says."""
+
+    record: Record
+    body: Body
 
 
 class Poison(NamedTuple):
@@ -50,12 +62,39 @@ class Poison(NamedTuple):
     reason: str
 
 
+class _Work:
+    """One step, as it grows."""
+
+    def __init__(self, connection: Connection, now_ms: int) -> None:
+        self.connection = connection
+        self.now_ms = now_ms
+        self.applied: list[dict[str, Any]] = []
+        self.held: list[dict[str, Any]] = []
+        self.told: set[NodeId] = set()
+        self.changed: set[tuple[str, str]] = set()
+
+    def knows(self, identity: bytes) -> bool:
+        """Whether a record was applied before, here or in an earlier step."""
+        table = tables.record.c
+        query = select(table.id).where(table.id == identity)
+        return any(row["id"] == identity for row in self.applied) or (
+            self.connection.execute(query).one_or_none() is not None
+        )
+
+    def step(self, rows: int) -> Step:
+        """What it came to."""
+        told, changed = frozenset(self.told), frozenset(self.changed)
+        return Step(rows, len(self.applied), len(self.held), told, changed)
+
+
 class Projector:
     """Runs on the database's writer thread."""
 
-    def __init__(self, vault: Vault, outbox: Outbox) -> None:
+    def __init__(self, vault: Vault, outbox: Outbox, pages: Pages, meanings: Meanings) -> None:
         self._vault = vault
         self._outbox = outbox
+        self._pages = pages
+        self._meanings = meanings
         self._codec = FrameCodec()
 
     def step(self, connection: Connection, now_ms: int) -> Step:
@@ -63,28 +102,52 @@ class Projector:
         rows = self._next(connection)
         if not rows:
             return Step(0, 0, 0, frozenset())
-        applied: list[dict[str, Any]] = []
-        held: list[dict[str, Any]] = []
-        told: set[NodeId] = set()
+        work = _Work(connection, now_ms)
         for row in rows:
             try:
                 entries = log_entries(connection, self._vault, self._codec, row)
             except ProtocolError as error:  # the disk damaged it, and its neighbours are sound
-                held += _damaged(connection, row, error, now_ms)
+                work.held += _damaged(connection, row, error, now_ms)
                 continue
             for seq, entry in entries:
-                match judge(entry):
+                match self._apply(work, row, judge(entry)):
                     case Record() as record:
-                        applied.append(_applied(row, seq, record))
+                        work.applied.append(_applied(row, seq, record))
                     case Poison() as poison:
-                        held.append(_held(row, seq, poison, now_ms))
+                        work.held.append(_held(row, seq, poison, now_ms))
                         if poison.id is not None:
                             self._reject(connection, row.node, poison.id, poison, now_ms)
-                            told.add(row.node)
-        sql.insert_new(connection, tables.record, applied)
-        sql.insert_new(connection, tables.quarantine, held)
+                            work.told.add(row.node)
+        sql.insert_new(connection, tables.record, work.applied)
+        sql.insert_new(connection, tables.quarantine, work.held)
         sql.upsert(connection, tables.cursor, [{"projection": _CURSOR, "log_id": rows[-1].id}])
-        return Step(len(rows), len(applied), len(held), frozenset(told))
+        return work.step(len(rows))
+
+    def _apply(self, work: "_Work", row: Row[Any], found: Readable | Poison) -> Record | Poison:
+        """Let a record mean what it means, once for its id; why not, and then nothing happened."""
+        if isinstance(found, Poison):
+            return found
+        record, body = found
+        meaning = self._meanings.get(type(body))
+        if meaning is None or work.knows(record.id):
+            return record
+        page = self._pages(work.connection, work.now_ms, row.node)
+        try:
+            with work.connection.begin_nested():
+                meaning(page, record, body)
+        except OperationalError:  # of the database, and not of the record
+            raise
+        except (ProtocolError, LianzhenError) as error:
+            poison = Poison(record.id, error.code, str(error))
+        except Exception as error:  # noqa: BLE001 - one record's surprise must not stop its stream
+            _log.error("a record surprised us", exc_info=True)
+            poison = Poison(record.id, "unexpected", type(error).__name__)
+        else:
+            work.told |= page.told
+            work.changed |= page.changed
+            return record
+        self._vault.forget()  # a key that was made in there is gone again
+        return poison
 
     def _reject(
         self, connection: Connection, node: NodeId, identity: bytes, poison: Poison, now_ms: int
@@ -111,20 +174,21 @@ def log_entries(
     return enumerate(codec.unpack(body), row.first)
 
 
-def judge(entry: bytes) -> Record | Poison:
-    """A record that can be applied, or why not. The one boundary of a record: it raises nothing."""
+def judge(entry: bytes) -> Readable | Poison:
+    """A record that can be read, or why not. The one boundary of a record: it raises nothing."""
     identity = None
     try:
         record = records.decode(entry)
         identity = record.id
-        if isinstance(records.open_body(record), RecordRejected | RecordSeen):
+        body = kinds.open_body(record)
+        if isinstance(body, RecordRejected | RecordSeen):
             raise RecordError(f"{record.kind} goes down, never up", code="record-misplaced")
     except RecordError as error:
         return Poison(identity, error.code, str(error))
     except Exception as error:  # noqa: BLE001 - one record's surprise must not stop its stream
         _log.error("a record surprised us", exc_info=True)
         return Poison(identity, "unexpected", type(error).__name__)
-    return record
+    return Readable(record, body)
 
 
 def _applied(row: Row[Any], seq: int, record: Record) -> dict[str, Any]:

@@ -99,6 +99,8 @@ class Ingest:
         fleet: Fleet,
         signer: Signer,
         clock: Callable[[], float],
+        projector: Projector,
+        changed: Callable[[Collection[tuple[str, str]]], None],
         *,
         safe_on_commit: bool = True,
     ) -> None:
@@ -116,7 +118,8 @@ class Ingest:
         self._intake = Intake(vault, self._admitted, safe_on_commit=safe_on_commit)
         database.on_rollback(self._intake.doubt)
         self._register = Register(vault, self._intake)
-        self._projector = Projector(vault, outbox)
+        self._projector = projector
+        self._changed = changed
         self.downlink = Downlink(database, outbox, self._send_down)
         self.status = IngestStatus()
 
@@ -149,6 +152,7 @@ class Ingest:
                 step = await self._database.write(self._step)
                 self.status.applied += step.applied
                 self.status.quarantined += step.quarantined
+                self._changed(step.changed)
                 await self.told(step.told)
                 if not step.rows:
                     break

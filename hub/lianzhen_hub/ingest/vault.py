@@ -16,7 +16,11 @@ class Vault:
         self._keys = keys
         self._known: dict[Epoch, SealingKey] = {}
         # A key whose row was rolled back must not seal anything.
-        database.on_rollback(self._known.clear)
+        database.on_rollback(self.forget)
+
+    def forget(self) -> None:
+        """Read every key again: the row of one may have been rolled back."""
+        self._known.clear()
 
     def key(self, connection: Connection, node: NodeId, epoch: Epoch) -> SealingKey:
         """The data key of ``epoch``, which belongs to ``node``."""

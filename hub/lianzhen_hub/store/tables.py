@@ -195,6 +195,47 @@ down = Table(
     PrimaryKeyConstraint("node", "stream", "seq"),
 )
 
+# -- what the records come to
+
+sheet = Table(
+    "sheet",
+    metadata,
+    Column("kind", String(32), nullable=False),
+    Column("key", String(128), nullable=False),
+    Column("owner", String(128), nullable=False),
+    Column("state", String(32), nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("kind", "key"),
+    Index("sheet_owner", "kind", "owner", "at_ms"),
+    Index("sheet_state", "kind", "state", "at_ms"),
+)
+
+sheet_token = Table(
+    "sheet_token",
+    metadata,
+    Column("kind", String(32), nullable=False),
+    Column("token", LargeBinary, nullable=False),
+    Column("key", String(128), nullable=False),
+    PrimaryKeyConstraint("kind", "token", "key"),
+    Index("sheet_token_key", "kind", "key"),
+)
+
+secret = Table(
+    "secret",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("sealed", LargeBinary, nullable=False),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+)
+
 # -- what an admin is told
 
 notice = Table(

@@ -8,7 +8,7 @@ import base64
 import secrets
 import time
 
-from lianzhen_protocol import records
+from lianzhen_protocol import kinds
 from lianzhen_protocol.identity import RecordId, uuid7
 from lianzhen_protocol.records import DiagnosticNote
 
@@ -24,4 +24,4 @@ def entry() -> tuple[RecordId, bytes]:
     now_ms = time.time_ns() // 1_000_000
     identity = uuid7(now_ms, secrets.token_bytes(10))
     noise = base64.b64encode(secrets.token_bytes(RANDOM_BYTES)).decode()
-    return identity, records.encode(DiagnosticNote(text=_REPEATED + noise), identity, now_ms)
+    return identity, kinds.encode(DiagnosticNote(text=_REPEATED + noise), identity, now_ms)

@@ -11,7 +11,7 @@ from lianzhen_hub.ingest import downlink
 from lianzhen_hub.ingest.downlink import Downlink, Outbox
 from lianzhen_hub.store import tables
 from lianzhen_hub.store.database import Database
-from lianzhen_protocol import chain, records
+from lianzhen_protocol import chain, kinds, records
 from lianzhen_protocol.identity import Epoch
 from lianzhen_protocol.marks import Position
 from lianzhen_protocol.records import DiagnosticNote
@@ -73,7 +73,7 @@ def hub(database: Database, outbox: Outbox) -> Hub:
 
 
 def texts(entries: list[bytes]) -> list[str]:
-    bodies = [records.open_body(records.decode(entry)) for entry in entries]
+    bodies = [kinds.open_body(records.decode(entry)) for entry in entries]
     return [body.text for body in bodies if isinstance(body, DiagnosticNote)]
 
 
@@ -291,7 +291,7 @@ async def test_a_damaged_record_to_go_down_is_told_and_the_others_go_on(hub: Hub
     rotten = update(tables.down).where(tables.down.c.seq == 2).values(sealed=b"\1" + bytes(60))
     await hub.database.write(lambda db: db.execute(rotten))
     await hub.opened()
-    assert [records.open_body(records.decode(entry)) for _, _, entry in await hub.kept()] == [
+    assert [kinds.open_body(records.decode(entry)) for _, _, entry in await hub.kept()] == [
         DiagnosticNote(text="a"),
         DiagnosticNote(text="c"),
     ]

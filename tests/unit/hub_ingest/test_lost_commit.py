@@ -10,8 +10,10 @@ from sqlalchemy.exc import OperationalError
 
 from lianzhen_hub.fleet.authority import Authority
 from lianzhen_hub.ingest.downlink import Outbox
+from lianzhen_hub.ingest.projector import Projector
 from lianzhen_hub.ingest.service import Ingest
 from lianzhen_hub.ingest.vault import Vault
+from lianzhen_hub.page import HubPage
 from lianzhen_hub.store import tables
 from lianzhen_hub.store.database import Database
 from lianzhen_protocol.hello import Hello
@@ -71,7 +73,15 @@ async def test_what_was_committed_unheard_is_not_committed_again(
 ) -> None:
     """The box repeats it, cut anew; the hub must look where it stands before it says anything."""
     signer = Authority(tmp_path_factory.mktemp("ca")).signer()
-    ingest = Ingest(database, vault, outbox, Everybody(), signer, time.time)
+
+    def page(db: Connection, now_ms: int, node: str) -> HubPage:
+        return HubPage(db, vault, outbox, now_ms, node)
+
+    projector = Projector(vault, outbox, page, {})
+    ingest = Ingest(
+        *(database, vault, outbox, Everybody(), signer, time.time),
+        *(projector, lambda _changed: None),
+    )
     stream = UpStream()
     stream.write(30)
     await ingest._hello(NODE, hello(stream))

@@ -11,9 +11,11 @@ from lianzhen_hub.ingest.downlink import Outbox
 from lianzhen_hub.ingest.intake import Intake
 from lianzhen_hub.ingest.projector import CHUNK, RECEIPTS, Projector, Step
 from lianzhen_hub.ingest.vault import Vault
+from lianzhen_hub.meanings import MEANINGS
+from lianzhen_hub.page import HubPage
 from lianzhen_hub.store import tables
 from lianzhen_hub.store.database import Database
-from lianzhen_protocol import records
+from lianzhen_protocol import kinds, records
 from lianzhen_protocol.frame import MAX_RECORD_BYTES
 from lianzhen_protocol.identity import Epoch, RecordId, uuid7
 from lianzhen_protocol.records import Record, RecordRejected, RecordSeen
@@ -27,7 +29,11 @@ class Hub:
     def __init__(self, database: Database, vault: Vault, outbox: Outbox) -> None:
         self.database, self.vault, self.outbox = database, vault, outbox
         self.intake = Intake(vault, lambda *_: True, safe_on_commit=True)
-        self.projector = Projector(vault, outbox)
+
+        def page(db: Connection, now_ms: int, node: str) -> HubPage:
+            return HubPage(db, vault, outbox, now_ms, node)
+
+        self.projector = Projector(vault, outbox, page, MEANINGS)
 
     async def take(self, stream: UpStream, first: int, last: int) -> None:
         batch = [stream.frame(first, last)]
@@ -52,7 +58,7 @@ class Hub:
 
         def opened(db: Connection) -> list[RecordRejected]:
             entries = [
-                records.open_body(records.decode(entry))
+                kinds.open_body(records.decode(entry))
                 for head in self.outbox.heads(db, NODE)
                 for _, _, entry in self.outbox.rows(db, NODE, head, 0)
                 if head.stream == RECEIPTS
@@ -154,7 +160,7 @@ async def test_a_step_that_fails_leaves_the_cursor_where_it_was(hub: Hub) -> Non
 
 def seen_going_up(identity: RecordId) -> bytes:
     body = RecordSeen(record_id=identity, seen_by="me", seen_ms=1)
-    return records.encode(body, identity, NOW_MS)
+    return kinds.encode(body, identity, NOW_MS)
 
 
 @pytest.mark.parametrize(
@@ -196,7 +202,7 @@ async def test_what_the_author_is_told_fits_a_record_whatever_he_wrote(hub: Hub)
     await hub.take(stream, 1, 1)
     await hub.step()
     (told,) = await hub.told()
-    assert len(records.encode(told, new_id(), NOW_MS)) < MAX_RECORD_BYTES // 1000
+    assert len(kinds.encode(told, new_id(), NOW_MS)) < MAX_RECORD_BYTES // 1000
 
 
 async def test_a_row_that_the_disk_damaged_is_held_and_the_log_goes_on(hub: Hub) -> None:

@@ -15,7 +15,7 @@ from lianzhen_edge.journal.journal import Journal
 from lianzhen_edge.journal.pen import LOST, Placed
 from lianzhen_edge.journal.schema import place_of
 from lianzhen_edge.journal.states import ItemState
-from lianzhen_protocol import chain, records
+from lianzhen_protocol import chain, kinds
 from lianzhen_protocol.errors import ProtocolError, RecordError, SealBroken, TopicError
 from lianzhen_protocol.frame import Frame
 from lianzhen_protocol.identity import Epoch, NodeId, RecordId
@@ -311,7 +311,7 @@ async def test_no_word_of_a_record_lies_on_the_disk_in_plain(
 
 
 def down(body: Body) -> bytes:
-    return records.encode(body, note().id, 1_800_000_000_000)
+    return kinds.encode(body, note().id, 1_800_000_000_000)
 
 
 def future(text: str) -> bytes:

@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 from lianzhen_edge.journal.journal import Journal
 from lianzhen_edge.journal.pen import Placed
 from lianzhen_edge.journal.states import StreamState, state_of
-from lianzhen_protocol import chain, records
+from lianzhen_protocol import chain, kinds
 from lianzhen_protocol.hello import Parentage, StreamClaim
 from lianzhen_protocol.identity import Epoch, NodeId, uuid7
 from lianzhen_protocol.lanes import Group, lane_of
@@ -262,7 +262,7 @@ class JournalMachine(RuleBasedStateMachine):
         number = next(self.numbers)
         identity = uuid7(self.now, number.to_bytes(10))
         body = DiagnosticNote(text=f"note {number} " + "x" * (number % 7 * 30))
-        self.known.append((identity, records.encode(body, identity, self.now)))
+        self.known.append((identity, kinds.encode(body, identity, self.now)))
         return self.known[-1]
 
     def expect(self, stream: str, identity: bytes, entry: bytes) -> Placed:

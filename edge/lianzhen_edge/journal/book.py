@@ -1,0 +1,106 @@
+"""What a piece of work on the box writes in: records, what they mean, and who did it, at once.
+
+Runs on the writer's thread inside its transaction; ``Journal.transact`` opens one. A record that
+is written here is applied here, so that what the clinic sees and what the hub will be told are
+one commit.
+"""
+
+import enum
+import secrets
+import sqlite3
+from collections.abc import Callable, Mapping
+
+from lianzhen_protocol import kinds
+from lianzhen_protocol.audit import AuditRow, audit_bytes, audit_extend, audit_genesis, audit_place
+from lianzhen_protocol.errors import RecordError
+from lianzhen_protocol.frame import MAX_RECORD_BYTES
+from lianzhen_protocol.identity import NodeId, RecordId, uuid7
+from lianzhen_protocol.lanes import Lane, lane_of
+from lianzhen_protocol.records import Body, Record, decode
+from lianzhen_protocol.topics import stream_name
+
+from .errors import RecordTooLarge
+from .schema import present_epoch
+from .seals import Seals
+from .sheets import JournalSheets
+
+
+class Origin(enum.StrEnum):
+    """Who wrote a record."""
+
+    HERE = "here"
+    HUB = "hub"
+
+
+class Page(JournalSheets):
+    """What a record's meaning writes on: sheets, as of the record's own commit."""
+
+    def __init__(
+        self, db: sqlite3.Connection, node: NodeId, seals: Seals, now_ms: int, origin: Origin
+    ) -> None:
+        super().__init__(db, node, seals)
+        self.node = node
+        self.now_ms = now_ms
+        self.origin = origin
+
+    def audit(self, actor: str, action: str, subject: str) -> None:
+        """Note who did what to whose data; ``subject`` is a sheet as ``kind/key``."""
+        last = self._db.execute("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1").fetchone()
+        before, hash_ = last or (0, audit_genesis(self.node))
+        row = AuditRow(before + 1, self.now_ms, actor, action, subject)
+        epoch = present_epoch(self._db)
+        place = audit_place(self.node, row.seq)
+        sealed = epoch + self._seals.seal_at(epoch, place, audit_bytes(row))
+        self._db.execute(
+            "INSERT INTO audit (seq, sealed, hash) VALUES (?, ?, ?)",
+            (row.seq, sealed, audit_extend(hash_, row)),
+        )
+
+
+Meaning = Callable[[Page, Record, Body], None]
+"""What a record does to the sheets. RecordError, with its code, for what cannot be applied."""
+
+Meanings = Mapping[type[Body], Meaning]
+_Append = Callable[[str, Lane, list[tuple[bytes, bytes]]], bool]
+
+
+class Book(Page):
+    """A page that records can be written on."""
+
+    def __init__(
+        self,
+        db: sqlite3.Connection,
+        node: NodeId,
+        seals: Seals,
+        now_ms: int,
+        append: _Append,
+        meanings: Meanings,
+    ) -> None:
+        super().__init__(db, node, seals, now_ms, Origin.HERE)
+        self._append = append
+        self._meanings = meanings
+
+    def new_id(self) -> str:
+        """A fresh UUIDv7, 32 hexadecimal digits."""
+        return uuid7(self.now_ms, secrets.token_bytes(10)).hex()
+
+    def write(self, stream: str, body: Body, identity: str | None = None) -> str:
+        """Append a record to ``stream`` and apply it; its id.
+
+        With an ``identity`` that the journal knows nothing happens: a retry is one record.
+        """
+        raw = RecordId(bytes.fromhex(identity or self.new_id()))
+        entry = kinds.encode(body, raw, self.now_ms)
+        if len(entry) > MAX_RECORD_BYTES:
+            raise RecordTooLarge(f"a record of {len(entry)} bytes; {MAX_RECORD_BYTES} at most")
+        if self._append(stream_name(stream), lane_of(stream), [(raw, entry)]):
+            apply(self, self._meanings, decode(entry), body)
+        return raw.hex()
+
+
+def apply(page: Page, meanings: Meanings, record: Record, body: Body) -> None:
+    """Let a record mean what it means; RecordError where nothing is known of it."""
+    meaning = meanings.get(type(body))
+    if meaning is None:
+        raise RecordError(f"{record.kind} has no place on a box", code="record-misplaced")
+    meaning(page, record, body)

@@ -1,0 +1,25 @@
+"""What an enrolled box runs beside journal and uplink: one line a service.
+
+Each service restarts on the faults that it declares; anything else ends the box, and its
+supervisor starts it again.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from .box import Box
+
+
+class Service(NamedTuple):
+    """A coroutine that runs for as long as the box does."""
+
+    name: str
+    run: Callable[[], Awaitable[None]]
+    faults: tuple[type[Exception], ...] = (OSError, TimeoutError)
+
+
+def services(box: "Box") -> Iterable[Service]:
+    """All of them, for a box whose journal is open."""
+    _ = box
+    return ()

@@ -1,0 +1,77 @@
+"""What a piece of work at the hub writes on: sheets, what goes down, and who did it, in one commit.
+
+A box's record is applied on one (``node`` is its author), and so is what a person at the hub
+does (``node`` is empty).
+"""
+
+import secrets
+from collections.abc import Callable, Mapping
+
+from sqlalchemy import Connection, select
+
+from lianzhen_protocol.audit import (
+    AuditRow,
+    audit_bytes,
+    audit_extend,
+    audit_genesis,
+    audit_place,
+)
+from lianzhen_protocol.identity import HUB, NodeId, uuid7
+from lianzhen_protocol.records import Body, Record
+
+from .ingest.downlink import Outbox
+from .ingest.vault import Vault
+from .store import tables
+from .store.notices import tell
+from .store.sheets import HubSheets
+
+
+class HubPage(HubSheets):
+    """Sheets and all else that one transaction may do."""
+
+    def __init__(
+        self, connection: Connection, vault: Vault, outbox: Outbox, now_ms: int, node: str = ""
+    ) -> None:
+        super().__init__(connection, vault)
+        self._outbox = outbox
+        self.now_ms = now_ms
+        self.node = node
+        self.told: set[NodeId] = set()
+        """Boxes for which something lies in the outbox now."""
+
+    def new_id(self) -> str:
+        """A fresh UUIDv7, 32 hexadecimal digits."""
+        return uuid7(self.now_ms, secrets.token_bytes(10)).hex()
+
+    def send(self, node: str, stream: str, body: Body) -> None:
+        """Add a record to a down stream of a box."""
+        self._outbox.append(self.connection, NodeId(node), stream, body, self.now_ms)
+        self.told.add(NodeId(node))
+
+    def notice(self, code: str, detail: str, node: str | None = None) -> None:
+        """Tell the admins; ``detail`` says nothing about a person."""
+        tell(self.connection, self.now_ms, code, node, detail)
+
+    def audit(self, actor: str, action: str, subject: str) -> None:
+        """Note who did what to whose data; ``subject`` is a sheet as ``kind/key``."""
+        table = tables.audit.c
+        last = self.connection.execute(
+            select(table.seq, table.hash).order_by(table.seq.desc()).limit(1)
+        ).one_or_none()
+        before, hash_ = last or (0, audit_genesis(HUB))
+        row = AuditRow(before + 1, self.now_ms, actor, action, subject)
+        self.connection.execute(
+            tables.audit.insert().values(
+                seq=row.seq,
+                sealed=self._seal_at(audit_place(HUB, row.seq), audit_bytes(row)),
+                hash=audit_extend(bytes(hash_), row),
+            )
+        )
+
+
+Meaning = Callable[[HubPage, Record, Body], None]
+"""What a box's record does. RecordError, with its code, for what cannot be applied."""
+
+Meanings = Mapping[type[Body], Meaning]
+Pages = Callable[[Connection, int, str], HubPage]
+"""Makes the page of a transaction: connection, now in ms, author."""
