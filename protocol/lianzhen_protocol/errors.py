@@ -11,6 +11,8 @@
     │   ├── RecordError           record-malformed, record-kind-unknown, record-version, ...
     │   ├── ClaimError            claim-malformed
     │   ├── VitalsError           vitals-impossible
+    │   ├── NotCanonical          not-canonical
+    │   ├── DocumentError         opinion-malformed, opinion-hidden-character
     │   └── TableError            table-malformed
     ├── SignatureInvalid          signature-invalid
     └── SealBroken                seal-broken
@@ -82,6 +84,18 @@ class TableError(Malformed):
     """A table that is data (acuity, policies) cannot be used as it stands."""
 
     code = "table-malformed"
+
+
+class NotCanonical(Malformed):
+    """Not the one text of its value (RFC 8785), or a value that has none."""
+
+    code = "not-canonical"
+
+
+class DocumentError(Malformed):
+    """Not an opinion that this release can read, or a text that may not be signed."""
+
+    code = "opinion-malformed"
 
 
 class SignatureInvalid(ProtocolError):

@@ -4,12 +4,15 @@ from typing import Final
 
 import msgspec
 
-from . import records
+from . import opinion, records
 from .errors import RecordError
 from .identity import RecordId
 from .records import Body, Record
 
-KINDS: Final[dict[str, dict[int, type[Body]]]] = records.KINDS
+KINDS: Final[dict[str, dict[int, type[Body]]]] = {
+    **records.KINDS,
+    **opinion.KINDS,
+}
 """Kind -> major -> body. Two majors stand here while a fleet changes over, never more."""
 
 _MINOR: Final = 0
