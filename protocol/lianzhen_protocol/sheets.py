@@ -10,9 +10,12 @@ alike, inside the transaction of the record itself.
 
 import hashlib
 import hmac
-from typing import ClassVar, NamedTuple, Protocol, TypeVar
+from collections.abc import Callable
+from typing import ClassVar, NamedTuple, Protocol, TypeVar, cast
 
 import msgspec
+
+from .records import Body, Record
 
 
 class Index(NamedTuple):
@@ -86,3 +89,16 @@ def token(key: bytes, kind: str, purpose: str, value: str) -> bytes:
     """HMAC-SHA-256 that a sheet is found by; ``key`` is 32 random bytes of this machine alone."""
     message = f"lz/1 token\0{kind}|{purpose}|{value}".encode()
     return hmac.new(key, message, hashlib.sha256).digest()
+
+
+P = TypeVar("P")
+B = TypeVar("B", bound=Body)
+
+
+def means(
+    kind: type[B], meaning: Callable[[P, Record, B], None]
+) -> tuple[type[Body], Callable[[P, Record, Body], None]]:
+    """An entry of a table of meanings: the table is asked by a body's exact type, so the narrow
+    function is only ever given what it names.
+    """
+    return kind, cast("Callable[[P, Record, Body], None]", meaning)
