@@ -2,6 +2,9 @@
 
 from typing import Final
 
+from .dicom import meanings as dicom
 from .journal.book import Meanings
 
-MEANINGS: Final[Meanings] = {}
+MEANINGS: Final[Meanings] = {
+    **dicom.MEANINGS,
+}

@@ -2,6 +2,9 @@
 
 from typing import Final
 
+from .imaging import meanings as imaging
 from .page import Meanings
 
-MEANINGS: Final[Meanings] = {}
+MEANINGS: Final[Meanings] = {
+    **imaging.MEANINGS,
+}

@@ -4,13 +4,14 @@ from typing import Final
 
 import msgspec
 
-from . import opinion, records
+from . import imaging, opinion, records
 from .errors import RecordError
 from .identity import RecordId
 from .records import Body, Record
 
 KINDS: Final[dict[str, dict[int, type[Body]]]] = {
     **records.KINDS,
+    **imaging.KINDS,
     **opinion.KINDS,
 }
 """Kind -> major -> body. Two majors stand here while a fleet changes over, never more."""

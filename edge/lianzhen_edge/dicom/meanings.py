@@ -1,0 +1,30 @@
+"""What records about images do to the box's sheets."""
+
+from typing import Final
+
+from lianzhen_edge.journal.book import Meanings, Origin, Page
+from lianzhen_protocol import imaging
+from lianzhen_protocol.errors import RecordError
+from lianzhen_protocol.imaging import ImageReceived, ImageStored, ScannerAdmitted, ScannerRemoved
+from lianzhen_protocol.records import Body, Record
+
+
+def apply(page: Page, record: Record, body: Body) -> None:
+    """One record; RecordError for what the other side has no business to say."""
+    match page.origin, body:
+        case Origin.HERE, ImageStored():
+            imaging.check_names(page.node, body)
+            imaging.stored(page, page.node, body)
+        case Origin.HUB, ImageReceived():
+            imaging.received(page, body)
+        case Origin.HERE, ScannerAdmitted():
+            imaging.admitted(page, page.node, body)
+        case Origin.HERE, ScannerRemoved():
+            imaging.removed(page, body)
+        case _:
+            raise RecordError(f"{record.kind} is not said this way", code="record-misplaced")
+
+
+MEANINGS: Final[Meanings] = dict.fromkeys(
+    (ImageStored, ImageReceived, ScannerAdmitted, ScannerRemoved), apply
+)

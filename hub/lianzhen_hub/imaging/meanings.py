@@ -1,0 +1,51 @@
+"""What a box's records about images do at the hub."""
+
+from typing import Final
+
+from lianzhen_hub.page import HubPage, Meanings
+from lianzhen_protocol import imaging
+from lianzhen_protocol.errors import RecordError
+from lianzhen_protocol.imaging import (
+    SAFE,
+    ImageReceived,
+    ImageStored,
+    Instance,
+    ScannerAdmitted,
+    ScannerRemoved,
+)
+from lianzhen_protocol.records import Body, Record
+
+
+def apply(page: HubPage, record: Record, body: Body) -> None:
+    """One record of a box; RecordError for what only the hub may say."""
+    match body:
+        case ImageStored():
+            imaging.check_names(page.node, body)
+            if not imaging.stored(page, page.node, body):
+                _again(page, body.instance)
+        case ScannerAdmitted():
+            imaging.admitted(page, page.node, body)
+        case ScannerRemoved():
+            imaging.removed(page, body)
+        case _:
+            raise RecordError(f"{record.kind} goes down, never up", code="record-misplaced")
+
+
+def _again(page: HubPage, key: str) -> None:
+    """A box whose journal was lost says what it said before: it lost the receipt as well."""
+    known = page.get(Instance, key)
+    if known is not None and known.state == SAFE:
+        receipt(page, known)
+
+
+def receipt(page: HubPage, instance: Instance) -> None:
+    """Tell the box that the hub has an image, whole and durable."""
+    body = ImageReceived(
+        instance=instance.id, sha256=instance.sha256, received_ms=instance.received_ms
+    )
+    page.send(instance.node, imaging.STREAM, body)
+
+
+MEANINGS: Final[Meanings] = dict.fromkeys(
+    (ImageStored, ImageReceived, ScannerAdmitted, ScannerRemoved), apply
+)

@@ -1,0 +1,343 @@
+"""Images: what a box says of each one, what the hub answers, and the sheets that they come to.
+
+An image is named by its content: a box keeps two different images under one SOP Instance UID
+beside each other and flags the later one, and one that is sent again is the same one. Keys are
+hashes over node and UID, so that no identifier of a patient is ever a plain index.
+"""
+
+import hashlib
+import re
+from typing import Annotated, ClassVar, Final
+
+import msgspec
+
+from .errors import RecordError
+from .identity import NodeId
+from .records import Body, Milliseconds
+from .sheets import Index, Sheet, Sheets
+
+STREAM: Final = "record.imaging"
+
+Key = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
+Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+Uid = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+Text = Annotated[str, msgspec.Meta(max_length=400)]
+
+_UID = re.compile(r"[0-9]+(?:\.[0-9]+)*")  # old modalities do write leading zeros
+
+
+def is_uid(text: str) -> bool:
+    """Whether ``text`` can be a UID (PS3.5, 9.1): digits and single dots, 64 characters."""
+    return len(text) <= 64 and _UID.fullmatch(text) is not None
+
+
+def study_key(node: NodeId | str, study_uid: str) -> str:
+    """Key of a study of a node: 32 hexadecimal digits."""
+    return _key("study", node, study_uid)
+
+
+def instance_key(node: NodeId | str, sha256: str) -> str:
+    """Key of an image of a node by its content: 32 hexadecimal digits."""
+    return _key("instance", node, sha256)
+
+
+def scanner_key(node: NodeId | str, title: str, address: str) -> str:
+    """Key of a modality of a node: its AE title at its address."""
+    return _key("scanner", node, address, title)
+
+
+def _key(kind: str, *parts: str) -> str:
+    return hashlib.sha256(f"lz/1 {kind}\0{'|'.join(parts)}".encode()).hexdigest()[:32]
+
+
+class Sent(msgspec.Struct, frozen=True, kw_only=True):
+    """Who the modality says that this is. Claims of a device, never an identity of ours."""
+
+    patient_id: Text = ""
+    issuer: Text = ""
+    name: Text = ""
+    """As text: components by ``^``, groups by ``=``."""
+    birth_date: Text = ""
+    sex: Text = ""
+    accession: Text = ""
+    charset: str = ""
+    """Where the text comes from: ``declared``, ``utf-8``, ``gb18030``, ``unreadable``."""
+
+
+# -- records
+
+
+class ImageStored(Body, frozen=True, kw_only=True):
+    """An image is durable at the box: its manifest, one record for each image."""
+
+    instance: Key
+    study: Key
+    sha256: Digest
+    """Of the Part 10 file, which is what is uploaded."""
+    size: Annotated[int, msgspec.Meta(ge=1)]
+    sop_class: Uid
+    sop_uid: Uid
+    study_uid: Uid
+    series_uid: Uid
+    transfer_syntax: Uid
+    modality: Text = ""
+    series_number: int | None = None
+    instance_number: int | None = None
+    rows: int = 0
+    columns: int = 0
+    frames: int = 1
+    study_date: Text = ""
+    study_description: Text = ""
+    series_description: Text = ""
+    sent: Sent = Sent()
+    patient_id: str = ""
+    """Ours, where the box could match it; else empty, and ``reason`` says why."""
+    reason: str = ""
+    scanner: Key | str = ""
+    received_ms: Milliseconds
+    differs: bool = False
+    """Another image with this SOP Instance UID, and not these bytes, came before it."""
+
+
+class ImageReceived(Body, frozen=True, kw_only=True):
+    """The hub's receipt: the image is there, whole, its hash compared, and durable."""
+
+    instance: Key
+    sha256: Digest
+    received_ms: Milliseconds
+
+
+class ScannerAdmitted(Body, frozen=True, kw_only=True):
+    """A named person lets a modality in."""
+
+    scanner: Key
+    title: Text
+    address: Text
+    by: str
+    """Account id."""
+    by_name: Text = ""
+
+
+class ScannerRemoved(Body, frozen=True, kw_only=True):
+    """A named person shuts it out again."""
+
+    scanner: Key
+    by: str
+    by_name: Text = ""
+
+
+KINDS: Final[dict[str, dict[int, type[Body]]]] = {
+    "image.stored": {1: ImageStored},
+    "image.received": {1: ImageReceived},
+    "ae.admitted": {1: ScannerAdmitted},
+    "ae.removed": {1: ScannerRemoved},
+}
+
+# -- sheets
+
+STORED, SENT, SAFE = "stored", "sent", "safe"
+UNASSIGNED, ASSIGNED = "unassigned", "assigned"
+
+
+class Study(Sheet, frozen=True, kw_only=True):
+    """What is known of a study, and whose it is. Numbers count images, also flagged ones.
+
+    ``uid`` is empty while only a join of it is known.
+    """
+
+    SHEET: ClassVar[str] = "study"
+
+    id: str
+    node: str
+    uid: str
+    patient_id: str = ""
+    reason: str = ""
+    """Why nobody's yet; empty when assigned."""
+    modalities: tuple[str, ...] = ()
+    date: str = ""
+    description: str = ""
+    sent: Sent = Sent()
+    stored: int = 0
+    received: int = 0
+    flagged: int = 0
+    size: int = 0
+    first_ms: int = 0
+    last_ms: int = 0
+
+    def index(self) -> Index:
+        state = ASSIGNED if self.patient_id else UNASSIGNED
+        return Index(self.id, self.patient_id, state, self.last_ms)
+
+    def tokens(self) -> tuple[tuple[str, str], ...]:
+        return (("uid", self.uid),)
+
+
+class Instance(Sheet, frozen=True, kw_only=True):
+    """One image. ``state``: stored; sent, the receipt is still to come; safe, it came."""
+
+    SHEET: ClassVar[str] = "instance"
+
+    id: str
+    study: str
+    node: str
+    sha256: str
+    size: int
+    sop_class: str
+    sop_uid: str
+    series_uid: str
+    transfer_syntax: str
+    modality: str = ""
+    series_number: int | None = None
+    instance_number: int | None = None
+    rows: int = 0
+    columns: int = 0
+    frames: int = 1
+    series_description: str = ""
+    stored_ms: int = 0
+    received_ms: int = 0
+    differs: bool = False
+    state: str = STORED
+
+    def index(self) -> Index:
+        return Index(self.id, self.study, self.state, self.stored_ms)
+
+    def tokens(self) -> tuple[tuple[str, str], ...]:
+        return (("sop", self.sop_uid),)
+
+    def order(self) -> tuple[str, int, int, str]:
+        """Sorts the images of a study by series and place in it."""
+        series = -1 if self.series_number is None else self.series_number
+        number = -1 if self.instance_number is None else self.instance_number
+        return (f"{series:012d}{self.series_uid}", number, self.stored_ms, self.sop_uid)
+
+
+class Scanner(Sheet, frozen=True, kw_only=True):
+    """A modality: ``admitted``, or ``removed``, or ``refused`` when it only ever knocked."""
+
+    SHEET: ClassVar[str] = "scanner"
+
+    id: str
+    title: str
+    address: str
+    state: str
+    by: str = ""
+    by_name: str = ""
+    seen_ms: int = 0
+    """When it last called, and was let in or refused."""
+    images: int = 0
+
+    def index(self) -> Index:
+        return Index(self.id, "", self.state, self.seen_ms)
+
+
+ADMITTED, REMOVED, REFUSED = "admitted", "removed", "refused"
+
+# -- what records mean
+
+
+def check_names(node: NodeId | str, body: ImageStored) -> None:
+    """RecordError if a manifest names study or image otherwise than its node must."""
+    right = (study_key(node, body.study_uid), instance_key(node, body.sha256))
+    if (body.study, body.instance) != right:
+        raise RecordError("an image under a name that is not its own", code="image-misnamed")
+
+
+def stored(sheets: Sheets, node: NodeId | str, body: ImageStored) -> bool:
+    """A manifest takes effect: True if the image is new. Once is as good as twice."""
+    if sheets.get(Instance, body.instance) is not None:
+        return False
+    sheets.put(
+        Instance(
+            id=body.instance,
+            study=body.study,
+            node=node,
+            sha256=body.sha256,
+            size=body.size,
+            sop_class=body.sop_class,
+            sop_uid=body.sop_uid,
+            series_uid=body.series_uid,
+            transfer_syntax=body.transfer_syntax,
+            modality=body.modality,
+            series_number=body.series_number,
+            instance_number=body.instance_number,
+            rows=body.rows,
+            columns=body.columns,
+            frames=body.frames,
+            series_description=body.series_description,
+            stored_ms=body.received_ms,
+            differs=body.differs,
+        )
+    )
+    study = _study(sheets, node, body)
+    sheets.put(
+        msgspec.structs.replace(
+            study,
+            modalities=tuple(sorted({*study.modalities, body.modality} - {""})),
+            stored=study.stored + 1,
+            flagged=study.flagged + body.differs,
+            size=study.size + body.size,
+            last_ms=max(study.last_ms, body.received_ms),
+        )
+    )
+    return True
+
+
+def _study(sheets: Sheets, node: NodeId | str, body: ImageStored) -> Study:
+    known = sheets.get(Study, body.study)
+    if known is not None and known.uid:
+        return known
+    return Study(
+        id=body.study,
+        node=node,
+        uid=body.study_uid,
+        patient_id=known.patient_id if known else body.patient_id,
+        reason=known.reason if known else body.reason,
+        date=body.study_date,
+        description=body.study_description,
+        sent=body.sent,
+        first_ms=body.received_ms,
+    )
+
+
+def received(sheets: Sheets, body: ImageReceived) -> bool:
+    """A receipt takes effect: True if the image was not safe before."""
+    found = sheets.get(Instance, body.instance)
+    if found is None or found.sha256 != body.sha256 or found.state == SAFE:
+        return False
+    sheets.put(msgspec.structs.replace(found, state=SAFE, received_ms=body.received_ms))
+    study = sheets.get(Study, found.study)
+    if study is not None:
+        sheets.put(msgspec.structs.replace(study, received=study.received + 1))
+    return True
+
+
+def assign(
+    sheets: Sheets, node: NodeId | str, study: str, patient_id: str, reason: str = ""
+) -> Study:
+    """Give a study to a patient, or with an empty id back to the tray, for ``reason``.
+
+    The caller is the join that a person made. Joins and images ride in different streams, so one
+    may come before the study that it is about: then its answer is kept for when that comes.
+    """
+    found = sheets.get(Study, study) or Study(id=study, node=node, uid="")
+    changed = msgspec.structs.replace(found, patient_id=patient_id, reason=reason)
+    sheets.put(changed)
+    return changed
+
+
+def admitted(sheets: Sheets, node: NodeId | str, body: ScannerAdmitted) -> None:
+    """A modality is let in from now on."""
+    if body.scanner != scanner_key(node, body.title, body.address):
+        raise RecordError("a modality under a name that is not its own", code="scanner-misnamed")
+    before = sheets.get(Scanner, body.scanner)
+    found = before or Scanner(
+        id=body.scanner, title=body.title, address=body.address, state=ADMITTED
+    )
+    sheets.put(msgspec.structs.replace(found, state=ADMITTED, by=body.by, by_name=body.by_name))
+
+
+def removed(sheets: Sheets, body: ScannerRemoved) -> None:
+    """A modality is shut out; nothing happens if it is not known."""
+    found = sheets.get(Scanner, body.scanner)
+    if found is not None:
+        sheets.put(msgspec.structs.replace(found, state=REMOVED, by=body.by, by_name=body.by_name))
