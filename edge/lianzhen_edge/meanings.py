@@ -2,9 +2,11 @@
 
 from typing import Final
 
+from .devices import meanings as devices
 from .dicom import meanings as dicom
 from .journal.book import Meanings
 
 MEANINGS: Final[Meanings] = {
+    **devices.MEANINGS,
     **dicom.MEANINGS,
 }

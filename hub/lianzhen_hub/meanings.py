@@ -4,7 +4,9 @@ from typing import Final
 
 from .imaging import meanings as imaging
 from .page import Meanings
+from .vitals import meanings as vitals
 
 MEANINGS: Final[Meanings] = {
     **imaging.MEANINGS,
+    **vitals.MEANINGS,
 }

@@ -10,6 +10,7 @@
     │   ├── MessageError          message-malformed
     │   ├── RecordError           record-malformed, record-kind-unknown, record-version, ...
     │   ├── ClaimError            claim-malformed
+    │   ├── ReadingError          reading-malformed, unit-unknown, implausible, clock-moved, ...
     │   ├── VitalsError           vitals-impossible
     │   ├── NotCanonical          not-canonical
     │   ├── DocumentError         opinion-malformed, opinion-hidden-character
@@ -66,6 +67,12 @@ class RecordError(Malformed):
     """A record that cannot be understood: it goes to quarantine, its stream goes on."""
 
     code = "record-malformed"
+
+
+class ReadingError(Malformed):
+    """A reading of vital signs that cannot be used; the device page shows why."""
+
+    code = "reading-malformed"
 
 
 class ClaimError(Malformed):

@@ -4,15 +4,18 @@ from typing import Final
 
 import msgspec
 
-from . import imaging, opinion, records
+from . import alarms, imaging, opinion, records, vitals, wearables
 from .errors import RecordError
 from .identity import RecordId
 from .records import Body, Record
 
 KINDS: Final[dict[str, dict[int, type[Body]]]] = {
     **records.KINDS,
+    **alarms.KINDS,
     **imaging.KINDS,
     **opinion.KINDS,
+    **vitals.KINDS,
+    **wearables.KINDS,
 }
 """Kind -> major -> body. Two majors stand here while a fleet changes over, never more."""
 
