@@ -256,7 +256,7 @@ class Vitals(Sheet, frozen=True, kw_only=True):
     SHEET: ClassVar[str] = "vitals"
 
     subject: str
-    latest: dict[Parameter, Latest] = {}
+    latest: dict[Parameter, Latest] = msgspec.field(default_factory=dict)
     heard_ms: int = 0
     """Corrected time of the newest reading."""
 

@@ -236,9 +236,7 @@ class Wearable(Sheet, frozen=True, kw_only=True):
 
 def take_added(sheets: Sheets, body: WearableAdded, now_ms: int) -> None:
     """``wearable.added``: the device may publish."""
-    sheets.put(
-        Wearable(id=body.device_id, name=body.name, added_by=body.by_name, added_ms=now_ms)
-    )
+    sheets.put(Wearable(id=body.device_id, name=body.name, added_by=body.by_name, added_ms=now_ms))
 
 
 def take_revoked(sheets: Sheets, body: WearableRevoked, now_ms: int) -> None:

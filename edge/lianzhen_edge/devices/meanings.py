@@ -30,6 +30,8 @@ def apply(page: Page, record: Record, body: Body) -> None:
             wearables.take_added(page, body, record.created_ms)
         case WearableRevoked():
             wearables.take_revoked(page, body, record.created_ms)
+        case _:
+            raise RecordError(f"{record.kind} is none of these", code="record-misplaced")
 
 
 _BODIES: Final = (

@@ -5,6 +5,7 @@ from typing import Final
 from lianzhen_hub.page import HubPage, Meanings
 from lianzhen_protocol import alarms, vitals, wearables
 from lianzhen_protocol.alarms import AlarmAcknowledged, AlarmEnded, AlarmLowered, AlarmRaised
+from lianzhen_protocol.errors import RecordError
 from lianzhen_protocol.records import Body, Record
 from lianzhen_protocol.vitals import VitalsReading
 from lianzhen_protocol.wearables import WearableAdded, WearableRevoked
@@ -27,6 +28,8 @@ def apply(page: HubPage, record: Record, body: Body) -> None:
             wearables.take_added(page, body, record.created_ms)
         case WearableRevoked():
             wearables.take_revoked(page, body, record.created_ms)
+        case _:
+            raise RecordError(f"{record.kind} is none of these", code="record-misplaced")
 
 
 _BODIES: Final = (

@@ -1,9 +1,10 @@
 """Alarms: none is missed, none rings twice for the same, none ends unheard."""
 
+from collections.abc import Mapping
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.memory_sheets import MemorySheets
 
 from lianzhen_protocol import alarms, news2, vitals
 from lianzhen_protocol.alarms import (
@@ -26,6 +27,7 @@ from lianzhen_protocol.alarms import (
 )
 from lianzhen_protocol.errors import RecordError
 from lianzhen_protocol.vitals import Parameter, Reading, VitalsReading, measured
+from support.memory_sheets import MemorySheets
 
 NOW = 1_795_400_000_000
 PATIENT = "a" * 32
@@ -214,7 +216,7 @@ def test_words_on_an_alarm_that_nobody_raised_are_refused() -> None:
 # --- from values to danger ---
 
 
-def danger_of(now: int = NOW, **values: float) -> Danger | None:
+def danger_of(values: Mapping[str, float], now: int = NOW) -> Danger | None:
     found = tuple(
         measured(Parameter(name), value, vitals.MEANING[Parameter(name)].unit)
         for name, value in values.items()
@@ -246,12 +248,12 @@ def danger_of(now: int = NOW, **values: float) -> Danger | None:
     ],
 )
 def test_thresholds_of_news2(values: dict[str, float], found: Danger | None) -> None:
-    assert danger_of(**values) == found
+    assert danger_of(values) == found
 
 
 def test_what_is_old_is_missing_and_not_well() -> None:
-    assert danger_of(NOW + 3_600_000, spo2=85) == Danger(Severity.URGENT, ("spo2",))
-    assert danger_of(NOW + 3_600_001, spo2=85) is None
+    assert danger_of({"spo2": 85}, NOW + 3_600_000) == Danger(Severity.URGENT, ("spo2",))
+    assert danger_of({"spo2": 85}, NOW + 3_600_001) is None
     score = alarms.scored(vitals.Vitals(subject=PATIENT), NOW)
     assert not score.complete
     assert set(score.missing) == set(news2.Sign)

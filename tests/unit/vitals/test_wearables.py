@@ -78,11 +78,14 @@ def test_what_is_no_message_is_refused_in_a_sentence(payload: bytes, says: str) 
         ({"spo2": {"value": 250, "unit": "%"}}, {Parameter.SPO2}),
         ({"pulse": {"value": 0, "unit": "/min"}}, {Parameter.PULSE}),
         (
-            {"systolic": {"value": 80, "unit": "mm[Hg]"}, "diastolic": {"value": 120, "unit": "mm[Hg]"}},
+            {
+                "systolic": {"value": 80, "unit": "mm[Hg]"},
+                "diastolic": {"value": 120, "unit": "mm[Hg]"},
+            },
             {Parameter.SYSTOLIC, Parameter.DIASTOLIC},
         ),
     ],
-)  # fmt: skip
+)
 def test_an_impossible_value_is_absent_and_the_others_stay(
     values: dict[str, Any], lost: set[Parameter]
 ) -> None:
