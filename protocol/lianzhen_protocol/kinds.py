@@ -4,7 +4,7 @@ from typing import Final
 
 import msgspec
 
-from . import alarms, imaging, opinion, records, vitals, wearables
+from . import alarms, consultation, imaging, opinion, records, vitals, wearables
 from .errors import RecordError
 from .identity import RecordId
 from .records import Body, Record
@@ -12,6 +12,7 @@ from .records import Body, Record
 KINDS: Final[dict[str, dict[int, type[Body]]]] = {
     **records.KINDS,
     **alarms.KINDS,
+    **consultation.KINDS,
     **imaging.KINDS,
     **opinion.KINDS,
     **vitals.KINDS,
