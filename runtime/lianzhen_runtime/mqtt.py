@@ -43,6 +43,13 @@ class LinkLost(OSError):
         self.code = code
 
 
+class Login(NamedTuple):
+    """Who we are to a broker that asks for no certificate."""
+
+    user: str
+    password: str
+
+
 class Address(NamedTuple):
     """Where a broker listens."""
 
@@ -256,6 +263,7 @@ async def session(
     on_message: OnMessage,
     *,
     will: Will | None = None,
+    login: Login | None = None,
     keepalive: int = 20,
 ) -> AsyncIterator[Session]:
     """A session for the length of a block. ``on_message`` runs on the loop and must not wait.
@@ -273,6 +281,8 @@ async def session(
     client.connect_timeout = CONNECT_SECONDS
     client.max_inflight_messages_set(MAX_IN_FLIGHT)
     client.max_queued_messages_set(0)  # bounded above, by credit
+    if login is not None:
+        client.username_pw_set(*login)
     if will is not None:
         client.will_set(will.topic, will.payload, qos=1)
     opened = Session(client, on_message)

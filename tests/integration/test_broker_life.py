@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from lianzhen_hub.broker import mosquitto as broker_module
 from lianzhen_hub.broker.configuration import BrokerSettings
-from lianzhen_hub.broker.mosquitto import Broker, BrokerDied
+from lianzhen_hub.broker.mosquitto import Broker
+from lianzhen_runtime import mosquitto as broker_module
 from lianzhen_runtime.errors import Unavailable
+from lianzhen_runtime.mosquitto import BrokerDied
 from support.fleet import Live, Parts, free_port, until
 
 

@@ -15,7 +15,7 @@ from lianzhen_protocol.topics import ACL_HUB, ACL_PATTERNS, ROOT
 from lianzhen_runtime.config import Section
 from lianzhen_runtime.mqtt import MAX_IN_FLIGHT, MAX_PACKET_BYTES
 
-CA, SERVER, CRL, ACL, CONFIGURATION = "ca.pem", "server.pem", "crl.pem", "acl", "mosquitto.conf"
+CA, SERVER, CRL, ACL = "ca.pem", "server.pem", "crl.pem", "acl"
 _ADDRESS: Final = re.compile(r"[0-9A-Za-z.:_-]+")
 _Positive = Annotated[int, msgspec.Meta(ge=1)]
 

@@ -3,8 +3,8 @@
 import pytest
 
 from lianzhen_hub.broker.configuration import BrokerSettings, access_list, configuration
-from lianzhen_hub.broker.journal import Sessions
 from lianzhen_protocol.errors import IdentityError
+from lianzhen_runtime.broker_log import Sessions
 
 NODE = "n0000000000ab"
 

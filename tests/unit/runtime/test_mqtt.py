@@ -19,6 +19,7 @@ from lianzhen_hub.fleet.authority import Authority
 from lianzhen_protocol.frame import MAX_WIRE_BYTES
 from lianzhen_protocol.identity import HUB_NAME
 from lianzhen_runtime import mqtt, tls
+from lianzhen_runtime.mosquitto import CONFIGURATION
 from lianzhen_runtime.mqtt import Address, LinkLost, Session, Will
 from support.fleet import key_pem, new_key, until
 from support.lab_fixtures import needs_tool
@@ -55,9 +56,9 @@ class Mosquitto:
         text = broker.configuration(settings)
         if os.geteuid() == 0:
             text += "user root\n"
-        (self.folder / broker.CONFIGURATION).write_text(text)
+        (self.folder / CONFIGURATION).write_text(text)
         with (self.folder / "log").open("wb") as log:
-            command = ["mosquitto", "-c", broker.CONFIGURATION]
+            command = ["mosquitto", "-c", CONFIGURATION]
             self.process = subprocess.Popen(command, cwd=self.folder, stderr=log, stdout=log)
         wait_until("a broker that listens", self._listens, 10)
 

@@ -1,6 +1,6 @@
 """What the broker's log says of its sessions, line by line. Pure.
 
-mosquitto has no other way to tell under which client id a certificate is connected (2.0.11).
+mosquitto has no other way to tell under which client id a user is connected (2.0.11).
 Lines, as it writes them::
 
     New client connected from 10.0.0.7:40412 as k3x9 (p5, c1, k20, u'n0000000001ab').
@@ -52,7 +52,7 @@ class Sessions:
                 del self._users[max(there, key=len)]
 
     def clients(self, user: str) -> list[str]:
-        """Client ids under which ``user`` (a node id, or ``hub``) is connected."""
+        """Client ids under which ``user`` (a certificate's name, or a login) is connected."""
         return [client for client, name in self._users.items() if name == user]
 
     def __len__(self) -> int:
