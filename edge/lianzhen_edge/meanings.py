@@ -5,8 +5,10 @@ from typing import Final
 from .devices import meanings as devices
 from .dicom import meanings as dicom
 from .journal.book import Meanings
+from .triage import meanings as triage
 
 MEANINGS: Final[Meanings] = {
     **devices.MEANINGS,
     **dicom.MEANINGS,
+    **triage.MEANINGS,
 }

@@ -4,9 +4,11 @@ from typing import Final
 
 from .imaging import meanings as imaging
 from .page import Meanings
+from .triage import meanings as triage
 from .vitals import meanings as vitals
 
 MEANINGS: Final[Meanings] = {
     **imaging.MEANINGS,
+    **triage.MEANINGS,
     **vitals.MEANINGS,
 }

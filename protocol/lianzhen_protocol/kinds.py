@@ -4,7 +4,7 @@ from typing import Final
 
 import msgspec
 
-from . import alarms, consultation, imaging, opinion, records, vitals, wearables
+from . import alarms, consultation, imaging, opinion, records, triage, vitals, wearables
 from .errors import RecordError
 from .identity import RecordId
 from .records import Body, Record
@@ -15,6 +15,7 @@ KINDS: Final[dict[str, dict[int, type[Body]]]] = {
     **consultation.KINDS,
     **imaging.KINDS,
     **opinion.KINDS,
+    **triage.KINDS,
     **vitals.KINDS,
     **wearables.KINDS,
 }
