@@ -2,12 +2,14 @@
 
 from typing import Final
 
+from .clinic import meanings as clinic
 from .devices import meanings as devices
 from .dicom import meanings as dicom
 from .journal.book import Meanings
 from .triage import meanings as triage
 
 MEANINGS: Final[Meanings] = {
+    **clinic.MEANINGS,
     **devices.MEANINGS,
     **dicom.MEANINGS,
     **triage.MEANINGS,

@@ -2,12 +2,14 @@
 
 from typing import Final
 
+from .consoles import meanings as consoles
 from .imaging import meanings as imaging
 from .page import Meanings
 from .triage import meanings as triage
 from .vitals import meanings as vitals
 
 MEANINGS: Final[Meanings] = {
+    **consoles.MEANINGS,
     **imaging.MEANINGS,
     **triage.MEANINGS,
     **vitals.MEANINGS,

@@ -4,13 +4,14 @@ from typing import Final
 
 import msgspec
 
-from . import alarms, consultation, imaging, opinion, records, triage, vitals, wearables
+from . import accounts, alarms, consultation, imaging, opinion, records, triage, vitals, wearables
 from .errors import RecordError
 from .identity import RecordId
 from .records import Body, Record
 
 KINDS: Final[dict[str, dict[int, type[Body]]]] = {
     **records.KINDS,
+    **accounts.KINDS,
     **alarms.KINDS,
     **consultation.KINDS,
     **imaging.KINDS,

@@ -1,0 +1,1 @@
+"""The hub's console: pages for experts, admins and patients."""

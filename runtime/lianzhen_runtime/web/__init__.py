@@ -1,0 +1,1 @@
+"""The shared half of both consoles: routes that deny by default, sessions, pages, live events."""

@@ -1,0 +1,254 @@
+"""A console: the application around declared routes, and the guard in front of each.
+
+In this order: is it our own page that asks (CSRF), who asks, may they, and only then the handler.
+Errors are problem details for programs and a plain page for people.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote, urlsplit
+
+import msgspec
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from lianzhen_protocol.accounts import Account, Actor
+from lianzhen_runtime.problems import problems
+
+from . import sessions
+from .assets import STATIC
+from .errors import ChangePassword, CodeNeeded, ForeignPage, NotSignedIn, NotYours, SecondMissing
+from .live import Live
+from .look import Look
+from .routes import ANYBODY, SIGNED_IN, Entry, Route, Routes, Visit, wants_json
+from .sessions import Seat
+from .store import Store
+from .words import DEFAULT, LANGUAGES
+
+QUIET: Final = "Lz-Quiet"
+"""Header of what a page asks for by itself: it does not keep a session alive."""
+
+LANGUAGE_COOKIE: Final = "lz-language"
+SECURITY_HEADERS: Final = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+        "media-src 'self' blob:; connect-src 'self'; worker-src 'self'; font-src 'self'; "
+        "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    ),
+    "Permissions-Policy": "camera=(self), microphone=(self), geolocation=()",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    # No page of another site learns where somebody was; our own forms still say their origin.
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    # No Strict-Transport-Security: it would cover every port of the name, and so the plain page
+    # from which a PC takes the authority that makes this one trusted.
+}
+
+_DETOURS: Final = {
+    "not-signed-in": "/login",
+    "code-needed": "/login/second",
+    "password-change-needed": "/account/password",
+    "second-factor-missing": "/account/second",
+}
+
+
+class ConsoleSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What one console is."""
+
+    title: str
+    """Key of its name in the word catalogues."""
+    cookie: str
+    """Distinguishes consoles on one address: cookies do not see ports."""
+    admits: Callable[[Account], bool]
+    """Whether an account may sign in here at all."""
+    place: Callable[[], str] = lambda: ""
+    """What stands beside the name: the clinic."""
+    detours: dict[str, str] = {}
+    """Where people are led for an error of this console's own (code -> path)."""
+
+
+class Console:
+    """``add`` areas, then serve ``application()``."""
+
+    def __init__(
+        self,
+        settings: ConsoleSettings,
+        store: Store,
+        now_ms: Callable[[], int],
+        templates: Sequence[Path],
+        texts: Sequence[Path],
+    ) -> None:
+        self.settings = settings
+        self.store = store
+        self.live = Live()
+        self.look = Look(templates, texts, settings.title)
+        self.now_ms = now_ms
+        self.cookie = f"__Host-lz-{settings.cookie}"
+        self.routes: list[Route] = []
+        self._menu: list[Entry] = []
+        self._detours = _DETOURS | settings.detours
+        own = Routes()
+        own.get("/live", roles=SIGNED_IN)(self._live)
+        own.post("/language/{language}", roles=ANYBODY)(_choose_language)
+        self.add([own])
+
+    def add(self, areas: Iterable[Routes]) -> None:
+        """Mount areas. ValueError if two declare one route."""
+        taken = {(route.method, route.path) for route in self.routes}
+        for area in areas:
+            for route in area.all:
+                if (route.method, route.path) in taken:
+                    raise ValueError(f"{route.method} {route.path} is declared twice")
+                taken.add((route.method, route.path))
+                self.routes.append(route)
+            self._menu += area.menu
+        self._menu.sort(key=lambda entry: entry.order)
+
+    def application(self) -> web.Application:
+        """The aiohttp application; every answer of it carries the security headers."""
+        app = web.Application(middlewares=[self._for_people, problems])
+        app.on_response_prepare.append(_protect)
+        app.on_shutdown.append(self._close)
+        app.router.add_static("/static/", STATIC)
+        for route in self.routes:
+            app.router.add_route(route.method, route.path, self._guarded(route))
+        return app
+
+    async def _close(self, _app: web.Application) -> None:
+        self.live.close()
+
+    def _guarded(self, route: Route) -> Handler:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            _refuse_foreign(request)
+            seat = await self._seat(request)
+            _refuse(route, seat)
+            return await route.handler(self._visit(request, seat))
+
+        return handle
+
+    async def _seat(self, request: web.Request) -> Seat | None:
+        token = request.cookies.get(self.cookie)
+        if token is None:
+            return None
+        now_ms = self.now_ms()
+        seat = await self.store.read(lambda sheets: sessions.seated(sheets, token, now_ms))
+        if seat is None or not self.settings.admits(seat.account):
+            return None
+        quiet = QUIET in request.headers or request.path == "/live"
+        if not quiet and now_ms - seat.session.seen_ms > sessions.TOUCH_MS:
+            await self.store.write(lambda pen: sessions.touch(pen, seat.session))
+        return seat
+
+    def _visit(self, request: web.Request, seat: Seat | None) -> Visit:
+        frame: dict[str, object] = {
+            "language": language_of(request),
+            "path": request.path,
+            "place": self.settings.place(),
+            "now_ms": self.now_ms(),
+            "menu": [],
+        }
+        visit = Visit(request, seat, self.look, self.live, frame)
+        if visit.someone is not None:
+            roles = visit.someone.roles
+            frame["menu"] = [entry for entry in self._menu if not entry.roles.isdisjoint(roles)]
+        return visit
+
+    async def _live(self, visit: Visit) -> web.StreamResponse:
+        async def welcome() -> Actor | None:
+            seat = await self._seat(visit.request)
+            return None if seat is None else seat.account.actor
+
+        return await self.live.serve(visit.request, welcome)
+
+    @web.middleware
+    async def _for_people(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        answer = await handler(request)
+        if answer.content_type != "application/problem+json" or wants_json(request):
+            return answer
+        if "text/html" not in request.headers.get("Accept", ""):
+            return answer
+        if not isinstance(answer, web.Response) or not isinstance(answer.body, bytes):
+            return answer
+        found = msgspec.json.decode(answer.body, type=_Problem)
+        if (detour := self._detours.get(found.code)) is not None and request.path != detour:
+            back = request.rel_url.path_qs if request.method == "GET" else "/"
+            return web.Response(status=303, headers={"Location": f"{detour}?next={quote(back)}"})
+        page = self._visit(request, None).page(
+            "problem.html", status=found.status, code=found.code, detail=found.detail
+        )
+        page.headers.update({k: v for k, v in answer.headers.items() if k == "Retry-After"})
+        return page
+
+
+class _Problem(msgspec.Struct):
+    status: int
+    code: str
+    detail: str
+
+
+def language_of(request: web.Request) -> str:
+    """The language that was chosen; Chinese until one is."""
+    for offered in (request.query.get("lang"), request.cookies.get(LANGUAGE_COOKIE)):
+        if offered in LANGUAGES:
+            return offered
+    return DEFAULT
+
+
+def local_path(text: str) -> str:
+    """``text`` if it is a path of this console, else its first page: no redirect leads away."""
+    parts = urlsplit(text)
+    inside = not parts.scheme and not parts.netloc and text.startswith("/")
+    return text if inside and not text.startswith(("//", "/\\")) and "\n" not in text else "/"
+
+
+async def _choose_language(visit: Visit) -> web.StreamResponse:
+    language = visit.match("language")
+    fields = await visit.request.post()
+    answer = visit.see_other(local_path(str(fields.get("next", "/"))))
+    if language in LANGUAGES:
+        answer.set_cookie(
+            LANGUAGE_COOKIE, language, max_age=365 * 86400, secure=True, samesite="Strict"
+        )
+    return answer
+
+
+def _refuse_foreign(request: web.Request) -> None:
+    """Only our own pages change anything. A browser says who asks; other programs have no cookie
+    that they were not given."""
+    if request.method in {"GET", "HEAD"}:
+        return
+    site = request.headers.get("Sec-Fetch-Site")
+    if site is not None:
+        if site not in {"same-origin", "none"}:
+            raise ForeignPage
+        return
+    origin = request.headers.get("Origin")
+    if origin is not None and origin != f"{request.scheme}://{request.host}":
+        raise ForeignPage
+
+
+def _refuse(route: Route, seat: Seat | None) -> None:
+    if None in route.roles:
+        return
+    if seat is None:
+        raise NotSignedIn
+    account = seat.account
+    if seat.session.stage != "open":
+        raise CodeNeeded
+    if not route.early:
+        if account.secret.must_change:
+            raise ChangePassword
+        if account.needs_second_factor and not account.secret.totp:
+            raise SecondMissing
+    if route.roles.isdisjoint(account.profile.roles):
+        raise NotYours
+
+
+async def _protect(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(SECURITY_HEADERS)
+    if request.path.startswith("/static/assets/"):  # the name holds a hash of the content
+        response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
+    else:
+        response.headers.setdefault("Cache-Control", "no-store")

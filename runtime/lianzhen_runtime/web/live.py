@@ -1,0 +1,128 @@
+"""One stream of server-sent events a page, with a history for whoever was cut off.
+
+Each event goes to the roles (or the persons) that it is for. Its id names the run of the program
+and its number; a browser that comes back with the id of another run, or one too old, is told to
+load everything anew. Whoever listens is asked again and again whether they are still signed in.
+"""
+
+import asyncio
+import contextlib
+import secrets
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Final, NamedTuple
+
+import msgspec
+from aiohttp import web
+
+from lianzhen_protocol.accounts import STAFF, Actor, Role
+
+HISTORY: Final = 500
+BEAT_SECONDS: Final = 10.0
+_encoder = msgspec.json.Encoder()
+
+
+class _Event(NamedTuple):
+    number: int
+    kind: str
+    data: bytes
+    roles: frozenset[Role]
+    people: frozenset[str] | None
+
+    def concerns(self, actor: Actor) -> bool:
+        if self.people is not None:
+            return actor.id in self.people
+        return not self.roles.isdisjoint(actor.roles)
+
+
+class Live:
+    """What a console tells its pages. Use it on the event loop only."""
+
+    def __init__(self) -> None:
+        self._run = secrets.token_hex(4)
+        self._events: deque[_Event] = deque(maxlen=HISTORY)
+        self._last = 0
+        self._bells: set[asyncio.Event] = set()
+        self._closed = False
+
+    def tell(
+        self,
+        kind: str,
+        value: object = None,
+        roles: frozenset[Role] = STAFF,
+        people: frozenset[str] | None = None,
+    ) -> None:
+        """An event for everybody in ``roles``, or for the accounts ``people`` alone."""
+        self._last += 1
+        self._events.append(_Event(self._last, kind, _encoder.encode(value), roles, people))
+        self.wake()
+
+    def wake(self) -> None:
+        """Have every listener look again whether it is still welcome."""
+        for bell in self._bells:
+            bell.set()
+
+    def close(self) -> None:
+        """End every stream: the program ends."""
+        self._closed = True
+        self.wake()
+
+    async def serve(
+        self, request: web.Request, welcome: Callable[[], Awaitable[Actor | None]]
+    ) -> web.StreamResponse:
+        """Answer with events until the browser goes, or ``welcome`` gives nobody."""
+        response = web.StreamResponse(
+            headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
+        )
+        response.enable_compression(web.ContentCoding.identity)
+        await response.prepare(request)
+        bell = asyncio.Event()
+        self._bells.add(bell)
+        try:
+            # A browser that hangs up is no fault of anybody.
+            with contextlib.suppress(ConnectionError):
+                await self._converse(request, response, bell, welcome)
+        finally:
+            self._bells.discard(bell)
+        return response
+
+    async def _converse(
+        self,
+        request: web.Request,
+        response: web.StreamResponse,
+        bell: asyncio.Event,
+        welcome: Callable[[], Awaitable[Actor | None]],
+    ) -> None:
+        seen = self._begin(request.headers.get("Last-Event-ID", ""))
+        await response.write(b"retry: 2000\n\n")
+        if seen is None:
+            seen = self._last
+            await response.write(self._frame(seen, "reset", b"null"))
+        while not self._closed and (actor := await welcome()) is not None:
+            bell.clear()
+            for event in [event for event in self._events if event.number > seen]:
+                seen = event.number
+                if event.concerns(actor):
+                    await response.write(self._frame(event.number, event.kind, event.data))
+            try:
+                await asyncio.wait_for(bell.wait(), BEAT_SECONDS)
+            except TimeoutError:
+                await response.write(b": beat\n\n")
+
+    def _begin(self, last: str) -> int | None:
+        """The number from which to go on; None if the browser must load everything anew."""
+        if not last:
+            return self._last
+        run, _, number = last.partition("-")
+        oldest = self._events[0].number if self._events else self._last + 1
+        if run != self._run or not number.isdecimal() or int(number) + 1 < oldest:
+            return None
+        return int(number)
+
+    def _frame(self, number: int, kind: str, data: bytes) -> bytes:
+        return b"id: %s-%d\nevent: %s\ndata: %s\n\n" % (
+            self._run.encode(),
+            number,
+            kind.encode(),
+            data,
+        )

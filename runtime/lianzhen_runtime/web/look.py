@@ -1,0 +1,72 @@
+"""How pages are made: one Jinja environment a console, strict and escaping."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Final
+
+import jinja2
+import msgspec
+from markupsafe import Markup
+
+from .assets import Assets
+from .words import LANGUAGES, Words
+
+HERE: Final = Path(__file__).parent
+CHINA: Final = timezone(timedelta(hours=8), "CST")
+"""One time zone in all of China, without summer time."""
+
+
+class Look:
+    """Templates and words of a console: ours, and those of the folders that it adds."""
+
+    def __init__(self, templates: Sequence[Path], texts: Sequence[Path], title: str) -> None:
+        self.words = Words([HERE / "text", *texts])
+        self._environment = jinja2.Environment(
+            loader=jinja2.FileSystemLoader([*templates, HERE / "templates"]),
+            undefined=jinja2.StrictUndefined,
+            autoescape=True,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._environment.globals |= {
+            "assets": Assets(),
+            "languages": LANGUAGES,
+            "console": title,
+            "knows": self.words.knows,
+        }
+        self._environment.filters |= {
+            "when": when,
+            "day": day,
+            "yuan": yuan,
+            "json_block": json_block,
+        }
+
+    def render(self, template: str, context: dict[str, object]) -> str:
+        """A page's HTML. Whatever is not there is an error, not an empty place."""
+        return self._environment.get_template(template).render(context)
+
+
+def when(ms: int) -> str:
+    """A time in China, to the second."""
+    return datetime.fromtimestamp(ms / 1000, CHINA).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def day(ms: int) -> str:
+    """A day in China."""
+    return datetime.fromtimestamp(ms / 1000, CHINA).strftime("%Y-%m-%d")
+
+
+def yuan(fen: int) -> str:
+    """Integer fen as yuan."""
+    sign, fen = ("-", -fen) if fen < 0 else ("", fen)
+    return f"{sign}{fen // 100}.{fen % 100:02d}"
+
+
+def json_block(value: object, name: str) -> Markup:
+    """Data for an island, as an inert block: it cannot end its own element, nor be run."""
+    text = msgspec.json.encode(value).decode()
+    for sign in "<>&\u2028\u2029":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    block = Markup('<script type="application/json" id="{}">{}</script>')
+    return block.format(name, Markup(text))  # noqa: S704 - escaped above
