@@ -9,6 +9,7 @@
     │   ├── FrameError            frame-malformed, frame-version, frame-too-large
     │   ├── MessageError          message-malformed
     │   ├── RecordError           record-malformed, record-kind-unknown, record-version, ...
+    │   │   └── PatientError      patient-malformed, id-number-check, patient-number-check, ...
     │   ├── ClaimError            claim-malformed
     │   ├── ReadingError          reading-malformed, unit-unknown, implausible, clock-moved, ...
     │   ├── VitalsError           vitals-impossible
@@ -73,6 +74,12 @@ class ReadingError(Malformed):
     """A reading of vital signs that cannot be used; the device page shows why."""
 
     code = "reading-malformed"
+
+
+class PatientError(RecordError):
+    """What is said of a patient, a binding or a join cannot be so; nothing was changed."""
+
+    code = "patient-malformed"
 
 
 class ClaimError(Malformed):

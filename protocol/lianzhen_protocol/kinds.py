@@ -4,7 +4,20 @@ from typing import Final
 
 import msgspec
 
-from . import accounts, alarms, consultation, imaging, opinion, records, triage, vitals, wearables
+from . import (
+    accounts,
+    alarms,
+    bindings,
+    consultation,
+    imaging,
+    joins,
+    opinion,
+    people,
+    records,
+    triage,
+    vitals,
+    wearables,
+)
 from .errors import RecordError
 from .identity import RecordId
 from .records import Body, Record
@@ -13,9 +26,12 @@ KINDS: Final[dict[str, dict[int, type[Body]]]] = {
     **records.KINDS,
     **accounts.KINDS,
     **alarms.KINDS,
+    **bindings.KINDS,
     **consultation.KINDS,
     **imaging.KINDS,
+    **joins.KINDS,
     **opinion.KINDS,
+    **people.KINDS,
     **triage.KINDS,
     **vitals.KINDS,
     **wearables.KINDS,
