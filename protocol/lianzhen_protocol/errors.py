@@ -15,7 +15,9 @@
     │   ├── VitalsError           vitals-impossible
     │   ├── NotCanonical          not-canonical
     │   ├── DocumentError         opinion-malformed, opinion-hidden-character
-    │   └── TableError            table-malformed
+    │   ├── TableError            table-malformed
+    │   └── SettlementError       settlement-malformed, settlement-no-tariff
+    ├── LedgerError               transfer-malformed, transfer-id-reused, transfer-resolved, ...
     ├── SignatureInvalid          signature-invalid
     └── SealBroken                seal-broken
 
@@ -110,6 +112,18 @@ class DocumentError(Malformed):
     """Not an opinion that this release can read, or a text that may not be signed."""
 
     code = "opinion-malformed"
+
+
+class SettlementError(Malformed):
+    """Rules of settlement that cannot be read, or that say nothing about a service."""
+
+    code = "settlement-malformed"
+
+
+class LedgerError(ProtocolError):
+    """A transfer that the ledger refuses; nothing of it was entered."""
+
+    code = "transfer-malformed"
 
 
 class SignatureInvalid(ProtocolError):
