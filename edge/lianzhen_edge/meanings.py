@@ -3,6 +3,7 @@
 from typing import Final
 
 from .clinic import meanings as clinic
+from .consultations import meanings as consultations
 from .devices import meanings as devices
 from .dicom import meanings as dicom
 from .journal.book import Meanings
@@ -10,6 +11,7 @@ from .triage import meanings as triage
 
 MEANINGS: Final[Meanings] = {
     **clinic.MEANINGS,
+    **consultations.MEANINGS,
     **devices.MEANINGS,
     **dicom.MEANINGS,
     **triage.MEANINGS,

@@ -3,6 +3,7 @@
 from typing import Final
 
 from .consoles import meanings as consoles
+from .consultations import meanings as consultations
 from .imaging import meanings as imaging
 from .page import Meanings
 from .triage import meanings as triage
@@ -10,6 +11,7 @@ from .vitals import meanings as vitals
 
 MEANINGS: Final[Meanings] = {
     **consoles.MEANINGS,
+    **consultations.MEANINGS,
     **imaging.MEANINGS,
     **triage.MEANINGS,
     **vitals.MEANINGS,

@@ -76,6 +76,21 @@ def name_of(what: What) -> str:
     return str(type(what).__struct_config__.tag)
 
 
+_ACTIONS: Final[Mapping[type[What], str]] = {
+    Drafted: "create",
+    Edited: "change",
+    Submitted: "submit",
+    OpinionWritten: "change",
+    Signed: "sign",
+    Amended: "sign",
+}
+
+
+def action_of(what: What) -> str:
+    """The word under which an event stands in the audit log; most are somebody's decision."""
+    return _ACTIONS.get(type(what), "decide")
+
+
 def apply(before: Consultation | None, event: Event) -> Consultation | Refusal:
     """The consultation after ``event``, or why it cannot happen. ``before``: None if new."""
     what, rule = event.what, RULES[type(event.what)]

@@ -1,0 +1,56 @@
+"""The clockwork of assignment: it sleeps until something changed or a deadline is over."""
+
+import asyncio
+from collections.abc import Callable, Collection
+
+from lianzhen_hub.hub import Hub
+from lianzhen_protocol.consultation import Consultation
+from lianzhen_protocol.matching import Expert
+from lianzhen_protocol.sheets import Sheets
+
+from . import assignment
+
+_KINDS = {Consultation.SHEET, Expert.SHEET}
+
+
+class Assignments:
+    """``run`` it. ``online`` names the experts (account ids) who have a console open now."""
+
+    def __init__(
+        self, hub: Hub, online: Callable[[], Collection[str]], accept_seconds: float
+    ) -> None:
+        self._hub = hub
+        self._online = online
+        self._accept_ms = int(accept_seconds * 1000)
+        self._bell = asyncio.Event()
+        hub.on_change(self._changed)
+
+    def wake(self) -> None:
+        """Look again: somebody came or went."""
+        self._bell.set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            self._bell.clear()
+            await self.step()
+            deadline = await self._hub.consult(assignment.next_deadline)
+            wait = None if deadline is None else max(0, deadline - self._hub.now_ms()) / 1000
+            try:
+                await asyncio.wait_for(self._bell.wait(), wait)
+            except TimeoutError:
+                continue
+
+    async def step(self) -> None:
+        """Everything that is due now; most changes are no business of ours, so look first."""
+        online, now_ms = frozenset(self._online()), self._hub.now_ms()
+
+        def look(sheets: Sheets) -> bool:
+            return assignment.due(sheets, online, now_ms)
+
+        if await self._hub.consult(look):
+            await self._hub.transact(lambda page: assignment.step(page, online, self._accept_ms))
+
+    def _changed(self, changed: Collection[tuple[str, str]]) -> None:
+        if any(kind in _KINDS for kind, _ in changed):
+            self._bell.set()
