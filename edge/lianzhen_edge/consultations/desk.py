@@ -20,6 +20,7 @@ from lianzhen_protocol.consultation import (
 )
 from lianzhen_protocol.consultation_order import propose
 from lianzhen_protocol.consultation_table import action_of
+from lianzhen_protocol.identity import RecordId
 from lianzhen_protocol.sheets import Sheets
 from lianzhen_runtime.errors import LianzhenError
 
@@ -47,6 +48,11 @@ def person_of(actor: Actor) -> Person:
     """A clinician as a history names them; a doctor who is also a nurse acts as a doctor."""
     who = Who.DOCTOR if Role.DOCTOR in actor.roles else Who.NURSE
     return Person(id=actor.id, name=actor.name, who=who)
+
+
+def record_of(event: Event) -> RecordId:
+    """The record that carried an event of this clinic: its item's state is the event's."""
+    return RecordId(bytes.fromhex(event.id))
 
 
 def known(sheets: Sheets, consultation: str) -> Consultation:
