@@ -13,6 +13,7 @@ import msgspec
 
 from . import news2
 from .errors import RecordError
+from .people import By
 from .records import Body, Milliseconds
 from .sheets import Index, Sheet, Sheets
 from .vitals import Latest, Parameter, Vitals
@@ -85,8 +86,7 @@ class AlarmAcknowledged(Body, frozen=True, kw_only=True):
     """A named person has heard it."""
 
     alarm_id: str
-    by: str
-    by_name: str
+    by: By
     note: str = ""
     at_ms: Milliseconds
 
@@ -133,8 +133,7 @@ class Alarm(Sheet, frozen=True, kw_only=True):
     measured_ms: int
     raised_ms: int
     replaces: str = ""
-    acknowledged_by: str = ""
-    acknowledged_name: str = ""
+    acknowledged_by: By | None = None
     acknowledged_ms: int = 0
     note: str = ""
     eased_ms: int = 0
@@ -297,7 +296,6 @@ def take_acknowledged(sheets: Sheets, body: AlarmAcknowledged) -> None:
             msgspec.structs.replace(
                 alarm,
                 acknowledged_by=body.by,
-                acknowledged_name=body.by_name,
                 acknowledged_ms=body.at_ms,
                 note=body.note,
             )

@@ -13,6 +13,7 @@ from typing import ClassVar, Final, NamedTuple
 import msgspec
 
 from .errors import ReadingError
+from .people import By
 from .records import Body, Milliseconds
 from .sheets import Index, Sheet, Sheets
 
@@ -206,9 +207,8 @@ class VitalsReading(Body, frozen=True, kw_only=True):
     corrected_ms: Milliseconds
     offset_ms: int = 0
     clock: ClockMark = ClockMark.BOX
-    entered_by: str = ""
-    """Account of the person who typed it in."""
-    entered_name: str = ""
+    entered_by: By | None = None
+    """Who typed it in; None for a device."""
 
 
 class Reading(Sheet, frozen=True, kw_only=True):
@@ -217,13 +217,15 @@ class Reading(Sheet, frozen=True, kw_only=True):
     SHEET: ClassVar[str] = "reading"
 
     id: str
+    node: str
+    """The clinic whose box wrote it."""
     patient_id: str
     body: VitalsReading
 
     def index(self) -> Index:
-        """By patient and corrected time; without a patient it waits in the unassigned tray."""
+        """By subject and corrected time."""
         state = "assigned" if self.patient_id else "unassigned"
-        return Index(self.id, self.patient_id, state, self.body.corrected_ms)
+        return Index(self.id, self.subject, state, self.body.corrected_ms)
 
     @property
     def subject(self) -> str:
@@ -305,33 +307,68 @@ def state_of(subject: str, readings: Iterable[Reading]) -> Vitals:
     return state
 
 
-def take_reading(sheets: Sheets, record_id: str, body: VitalsReading) -> None:
-    """The meaning of ``vitals.reading``, on both sides."""
-    reading = Reading(id=record_id, patient_id=body.patient_id, body=body)
+class Wearers(Sheet, frozen=True, kw_only=True):
+    """With whom a device's readings lie, or once lay: where to look for them."""
+
+    SHEET: ClassVar[str] = "wearers"
+
+    device_id: str
+    subjects: tuple[str, ...]
+
+    def index(self) -> Index:
+        """By the device."""
+        return Index(self.device_id)
+
+
+def put_reading(sheets: Sheets, reading: Reading) -> None:
+    """Keep a reading, new or given to somebody else, where ``readings_of_device`` looks."""
     sheets.put(reading)
+    if not (device := reading.body.device_id):
+        return
+    known = sheets.get(Wearers, device) or Wearers(device_id=device, subjects=())
+    if reading.subject not in known.subjects:
+        sheets.put(Wearers(device_id=device, subjects=(*known.subjects, reading.subject)))
+
+
+def keep_reading(sheets: Sheets, reading: Reading) -> None:
+    """Keep a new reading; its subject's present state follows."""
+    put_reading(sheets, reading)
     subject = reading.subject
     sheets.put(folded(sheets.get(Vitals, subject) or Vitals(subject=subject), reading))
 
 
+_PAGE: Final = 1000
+
+
+def readings_of_device(
+    sheets: Sheets, node: str, device: str, from_ms: int, to_ms: int
+) -> list[Reading]:
+    """What a clinic's device said in the half-open span, by corrected time."""
+    known = sheets.get(Wearers, device)
+    found: dict[str, Reading] = {}
+    for subject in known.subjects if known else ():
+        since, fresh = from_ms, True
+        while fresh and since < to_ms:
+            page = sheets.find(Reading, owner=subject, since_ms=since, limit=_PAGE)
+            fresh = len(page) == _PAGE and page[-1].body.corrected_ms > since
+            since = page[-1].body.corrected_ms if page else since
+            found |= {reading.id: reading for reading in page}
+    return [
+        reading
+        for reading in found.values()
+        if (reading.node, reading.body.device_id) == (node, device)
+        and from_ms <= reading.body.corrected_ms < to_ms
+    ]
+
+
 REBUILD_READINGS: Final = 2000
-"""The newest ones that a patient's present state is made from anew."""
+"""The newest ones that a present state is made from anew."""
 
 
-def assign_reading(sheets: Sheets, reading_id: str, patient_id: str) -> None:
-    """Give a reading to a patient, or with "" back to the tray. ReadingError if it is not there.
-
-    Both states are made anew, so that nothing of a wrong patient's stays.
-    """
-    reading = sheets.get(Reading, reading_id)
-    if reading is None:
-        raise ReadingError("there is no reading with that id", code="reading-unknown")
-    moved = msgspec.structs.replace(reading, patient_id=patient_id)
-    if moved == reading:
-        return
-    sheets.put(moved)
-    for patient in {reading.patient_id, patient_id} - {""}:
-        newest = sheets.find(Reading, owner=patient, limit=REBUILD_READINGS, newest=True)
-        sheets.put(state_of(patient, newest))
+def rebuild(sheets: Sheets, subject: str) -> None:
+    """Make a subject's present state anew, after readings were given to it or taken away."""
+    newest = sheets.find(Reading, owner=subject, limit=REBUILD_READINGS, newest=True)
+    sheets.put(state_of(subject, newest))
 
 
 KINDS: Final[dict[str, dict[int, type[Body]]]] = {"vitals.reading": {1: VitalsReading}}

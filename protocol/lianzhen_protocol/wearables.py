@@ -12,6 +12,7 @@ from typing import Annotated, ClassVar, Final, NamedTuple
 import msgspec
 
 from .errors import ReadingError
+from .people import By
 from .records import Body
 from .sheets import Index, Sheet, Sheets
 from .vitals import Absent, ClockMark, Measurement, Parameter, Quality, coded, failed, measured
@@ -205,16 +206,14 @@ class WearableAdded(Body, frozen=True, kw_only=True):
 
     device_id: str
     name: str
-    by: str
-    by_name: str
+    by: By
 
 
 class WearableRevoked(Body, frozen=True, kw_only=True):
     """A named person shut a device out, for good: it is added anew under another id."""
 
     device_id: str
-    by: str
-    by_name: str
+    by: By
 
 
 class Wearable(Sheet, frozen=True, kw_only=True):
@@ -224,9 +223,9 @@ class Wearable(Sheet, frozen=True, kw_only=True):
 
     id: str
     name: str
-    added_by: str
+    added_by: By
     added_ms: int
-    revoked_by: str = ""
+    revoked_by: By | None = None
     revoked_ms: int = 0
 
     def index(self) -> Index:
@@ -236,7 +235,7 @@ class Wearable(Sheet, frozen=True, kw_only=True):
 
 def take_added(sheets: Sheets, body: WearableAdded, now_ms: int) -> None:
     """``wearable.added``: the device may publish."""
-    sheets.put(Wearable(id=body.device_id, name=body.name, added_by=body.by_name, added_ms=now_ms))
+    sheets.put(Wearable(id=body.device_id, name=body.name, added_by=body.by, added_ms=now_ms))
 
 
 def take_revoked(sheets: Sheets, body: WearableRevoked, now_ms: int) -> None:
@@ -244,7 +243,7 @@ def take_revoked(sheets: Sheets, body: WearableRevoked, now_ms: int) -> None:
     device = sheets.get(Wearable, body.device_id)
     if device is None:
         raise ReadingError("there is no device with that id", code="device-unknown")
-    sheets.put(msgspec.structs.replace(device, revoked_by=body.by_name, revoked_ms=now_ms))
+    sheets.put(msgspec.structs.replace(device, revoked_by=body.by, revoked_ms=now_ms))
 
 
 KINDS: Final[dict[str, dict[int, type[Body]]]] = {

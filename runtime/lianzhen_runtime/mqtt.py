@@ -259,7 +259,7 @@ class Session:
 async def session(
     address: Address,
     client_id: str,
-    context: ssl.SSLContext,
+    context: ssl.SSLContext | None,
     on_message: OnMessage,
     *,
     will: Will | None = None,
@@ -268,7 +268,8 @@ async def session(
 ) -> AsyncIterator[Session]:
     """A session for the length of a block. ``on_message`` runs on the loop and must not wait.
 
-    ``keepalive`` (seconds) is also how long a half-open line goes unnoticed, one and a half times.
+    ``context`` None is without TLS. ``keepalive`` (seconds) is also how long a half-open line goes
+    unnoticed, one and a half times.
     """
     client = paho.Client(
         CallbackAPIVersion.VERSION2,
@@ -276,7 +277,8 @@ async def session(
         protocol=MQTTProtocolVersion.MQTTv5,
         reconnect_on_failure=False,
     )
-    client.tls_set_context(context)
+    if context is not None:
+        client.tls_set_context(context)
     client.keepalive = keepalive
     client.connect_timeout = CONNECT_SECONDS
     client.max_inflight_messages_set(MAX_IN_FLIGHT)

@@ -3,7 +3,7 @@
 from typing import Final
 
 from lianzhen_hub.page import HubPage, Meanings
-from lianzhen_protocol import alarms, vitals, wearables
+from lianzhen_protocol import alarms, keepers, wearables
 from lianzhen_protocol.alarms import AlarmAcknowledged, AlarmEnded, AlarmLowered, AlarmRaised
 from lianzhen_protocol.errors import RecordError
 from lianzhen_protocol.records import Body, Record
@@ -15,7 +15,7 @@ def apply(page: HubPage, record: Record, body: Body) -> None:
     """One record of a box."""
     match body:
         case VitalsReading():
-            vitals.take_reading(page, record.id.hex(), body)
+            keepers.take_reading(page, record.id.hex(), body, page.node)
         case AlarmRaised():
             alarms.take_raised(page, record.id.hex(), body, page.node)
         case AlarmAcknowledged():

@@ -20,10 +20,10 @@ from lianzhen_protocol.bindings import FOREVER, Binding, DeviceBound, DeviceRele
 from lianzhen_protocol.errors import PatientError
 from lianzhen_protocol.imaging import Study
 from lianzhen_protocol.joins import GAP_MS, Item, ItemJoined, ItemKind, ItemUnjoined, Reason
-from lianzhen_protocol.keepers import KEEPERS
+from lianzhen_protocol.keepers import KEEPERS, take_reading
 from lianzhen_protocol.people import Patient
 from lianzhen_protocol.sheets import Sheet
-from lianzhen_protocol.vitals import Reading, Vitals, VitalsReading
+from lianzhen_protocol.vitals import Reading, Vitals, VitalsReading, Wearers
 from support.memory_sheets import MemorySheets
 from support.people import (
     NODE,
@@ -60,10 +60,11 @@ def heard(sheets: MemorySheets, number: int, at_ms: int) -> Reading:
         patient_id=owner, device_id="W1", measurements=(), device_ms=at_ms, sent_ms=at_ms,
         received_ms=at_ms, corrected_ms=at_ms,
     )  # fmt: skip
-    reading = Reading(id=an_id(number), patient_id=owner, body=body)
-    sheets.put(reading)
+    take_reading(sheets, an_id(number), body, NODE)
     if not owner:
         joins.wait_reading(sheets, NODE, "W1", at_ms, an_id(5000 + number))
+    reading = sheets.get(Reading, an_id(number))
+    assert reading is not None
     return reading
 
 
@@ -202,7 +203,9 @@ def test_joined_readings_are_theirs_and_no_binding_takes_them_from_them() -> Non
     heard(sheets, 100, 100)
     heard(sheets, 101, 200)
     (item,) = joins.tray(sheets)
+    sheets.delete(Wearers, "W1")  # where to look for readings: only ever grows
     before = everything(sheets)
+    sheets.put(Wearers(device_id="W1", subjects=("W1",)))
     joins.join(sheets, ItemJoined(item=joined(item, ANNA)), KEEPERS, NODE)
     assert owner_of(sheets, 100) == owner_of(sheets, 101) == ANNA.id
     assert heard(sheets, 102, 150).patient_id == ANNA.id
@@ -210,6 +213,7 @@ def test_joined_readings_are_theirs_and_no_binding_takes_them_from_them() -> Non
     sheets.delete(Reading, an_id(102))
     joins.unjoin(sheets, ItemUnjoined(id=item.id, by=NURSE, why="x"), KEEPERS, NODE)
     sheets.delete(Vitals, ANNA.id)  # rebuilt from nothing, where there was none
+    sheets.delete(Wearers, "W1")
     assert everything(sheets) == before
 
 

@@ -26,11 +26,12 @@ from lianzhen_protocol.alarms import (
     judge,
 )
 from lianzhen_protocol.errors import RecordError
+from lianzhen_protocol.people import By
 from lianzhen_protocol.vitals import Parameter, Reading, VitalsReading, measured
 from support.memory_sheets import MemorySheets
 
 NOW = 1_795_400_000_000
-PATIENT = "a" * 32
+PATIENT, NODE = "a" * 32, "n0000000001ab"
 URGENT = Danger(Severity.URGENT, ("spo2",))
 EMERGENCY = Danger(Severity.EMERGENCY, ("total", "spo2"))
 
@@ -86,7 +87,7 @@ class Ward:
         active = self.active
         if active is not None:
             body = AlarmAcknowledged(
-                alarm_id=active.id, by="1" * 32, by_name="王护士", at_ms=self.now
+                alarm_id=active.id, by=By(account="1" * 32, name="王护士"), at_ms=self.now
             )
             alarms.take_acknowledged(self.sheets, body)
 
@@ -202,7 +203,7 @@ def test_the_first_acknowledgement_counts() -> None:
     ward.acknowledge()
     assert ward.active == first
     assert first is not None
-    assert first.acknowledged_name == "王护士"
+    assert first.acknowledged_by == By(account="1" * 32, name="王护士")
 
 
 def test_words_on_an_alarm_that_nobody_raised_are_refused() -> None:
@@ -229,7 +230,9 @@ def danger_of(values: Mapping[str, float], now: int = NOW) -> Danger | None:
         received_ms=NOW,
         corrected_ms=NOW,
     )
-    state = vitals.state_of(PATIENT, [Reading(id="1" * 32, patient_id=PATIENT, body=body)])
+    state = vitals.state_of(
+        PATIENT, [Reading(id="1" * 32, node=NODE, patient_id=PATIENT, body=body)]
+    )
     return alarms.danger(alarms.scored(state, now))
 
 

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lianzhen_protocol import vitals
-from lianzhen_protocol.errors import ReadingError
+from lianzhen_protocol import keepers, vitals
+from lianzhen_protocol.bindings import Binding
+from lianzhen_protocol.errors import ReadingError, RecordError
+from lianzhen_protocol.people import By, Patient, Sex
 from lianzhen_protocol.vitals import (
     MEANING,
     Absent,
@@ -23,6 +25,7 @@ from support.memory_sheets import MemorySheets
 
 NOW = 1_795_400_000_000
 PATIENT, OTHER, DEVICE = "a" * 32, "b" * 32, "d" * 32
+NODE = "n0000000001ab"
 numbers = st.sampled_from([name for name in Parameter if not MEANING[name].codes])
 
 
@@ -57,7 +60,7 @@ def reading(key: str, at: int, *found: Measurement, patient: str = PATIENT) -> R
         received_ms=at,
         corrected_ms=at,
     )
-    return Reading(id=key, patient_id=patient, body=body)
+    return Reading(id=key, node=NODE, patient_id=patient, body=body)
 
 
 @pytest.mark.parametrize(
@@ -172,28 +175,106 @@ def test_a_sensor_that_fails_after_its_last_value_says_so() -> None:
     assert not again.latest[Parameter.SPO2].failing
 
 
-def test_a_reading_that_is_given_to_another_patient_leaves_nothing_behind() -> None:
-    sheets = MemorySheets()
-    right = reading("1" * 32, NOW, measured(Parameter.PULSE, 80, "/min"))
-    wrong = reading("2" * 32, NOW + 1, measured(Parameter.PULSE, 150, "/min"))
-    for one in (right, wrong):
-        vitals.take_reading(sheets, one.id, one.body)
-    assert pulse(sheets, PATIENT) == 150
-
-    vitals.assign_reading(sheets, wrong.id, OTHER)
-    assert (pulse(sheets, PATIENT), pulse(sheets, OTHER)) == (80, 150)
-
-    vitals.assign_reading(sheets, wrong.id, "")
-    assert (pulse(sheets, PATIENT), pulse(sheets, OTHER)) == (80, None)
-    assert [each.id for each in sheets.find(Reading, state="unassigned")] == [wrong.id]
-    with pytest.raises(ReadingError):
-        vitals.assign_reading(sheets, "9" * 32, OTHER)
+# --- whose a reading is ---
 
 
-def pulse(sheets: MemorySheets, patient: str) -> float | None:
+def bound(sheets: MemorySheets, patient: str, from_ms: int, to_ms: int | None) -> None:
+    binding = Binding(
+        id=f"{from_ms:032x}",
+        node=NODE,
+        device=DEVICE,
+        patient=patient,
+        from_ms=from_ms,
+        to_ms=to_ms,
+        bound_by=By(account="1" * 32, name="王护士"),
+    )
+    sheets.put(binding)
+    keepers.look_again(sheets, NODE, DEVICE, 0, NOW * 2)
+
+
+def hear(sheets: MemorySheets, key: str, at: int, pulse: float) -> None:
+    body = reading(key, at, measured(Parameter.PULSE, pulse, "/min"), patient="").body
+    keepers.take_reading(sheets, key, body, NODE)
+
+
+def pulse_of(sheets: MemorySheets, patient: str) -> float | None:
     state = sheets.get(Vitals, patient)
     found = state.latest.get(Parameter.PULSE) if state else None
     return found.value if found else None
+
+
+def test_a_reading_that_is_given_to_another_patient_leaves_nothing_behind() -> None:
+    sheets = MemorySheets()
+    bound(sheets, PATIENT, NOW, None)
+    hear(sheets, "1" * 32, NOW, 80)
+    hear(sheets, "2" * 32, NOW + 10, 150)
+    assert pulse_of(sheets, PATIENT) == 150
+
+    bound(sheets, PATIENT, NOW, NOW + 5)  # cut short: the second is nobody's
+    assert (pulse_of(sheets, PATIENT), pulse_of(sheets, DEVICE)) == (80, 150)
+    assert [each.id for each in sheets.find(Reading, state="unassigned")] == ["2" * 32]
+
+    bound(sheets, OTHER, NOW + 5, None)
+    found = [pulse_of(sheets, each) for each in (PATIENT, OTHER, DEVICE)]
+    assert found == [80, 150, None]
+
+
+@given(
+    st.permutations(range(9)),
+    st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=3, max_size=3),
+)
+def test_bindings_and_readings_come_to_the_same_in_any_order(
+    order: list[int], spans: list[tuple[int, bool]]
+) -> None:
+    """The hub hears of both on two streams, whose order between them is anybody's."""
+    starts = sorted({start for start, _ in spans})
+    ends = [*starts[1:], 9]
+    deeds: list[tuple[str, int, int]] = [("hear", at, 0) for at in range(6)]
+    deeds += [("bind", start, end) for start, end in zip(starts, ends, strict=True)]
+
+    def come_to(sequence: list[tuple[str, int, int]]) -> dict[str, str]:
+        sheets = MemorySheets()
+        for deed, at, end in sequence:
+            if deed == "hear":
+                hear(sheets, f"{at:032x}", NOW + at, 60 + at)
+            else:
+                bound(sheets, f"{at:032x}", NOW + at, NOW + end)
+        for state in sheets.find(Vitals):
+            assert state == vitals.state_of(
+                state.subject, sheets.find(Reading, owner=state.subject)
+            )
+        return {each.id: each.patient_id for each in sheets.find(Reading)}
+
+    shuffled = [deeds[at] for at in order if at < len(deeds)]
+    assert come_to(shuffled) == come_to(deeds)
+
+
+def test_more_readings_than_a_page_are_all_found() -> None:
+    sheets = MemorySheets()
+    for at in range(2500):
+        hear(sheets, f"{at:032x}", NOW + at // 2, 80)
+    found = vitals.readings_of_device(sheets, NODE, DEVICE, NOW + 10, NOW + 1200)
+    assert len({each.id for each in found}) == len(found) == 2380
+    assert vitals.readings_of_device(sheets, "n0000000002cd", DEVICE, 0, NOW * 2) == []
+
+
+def test_a_patient_of_another_clinic_is_refused() -> None:
+    sheets = MemorySheets()
+    sheets.put(
+        Patient(
+            id=PATIENT,
+            node="n0000000002cd",
+            number="100000018",
+            name="张三",
+            sex=Sex.MALE,
+            registered_by=By(),
+            registered_ms=1,
+        )
+    )
+    body = msgspec.structs.replace(reading("1" * 32, NOW).body, device_id="")
+    with pytest.raises(RecordError) as refusal:
+        keepers.take_reading(sheets, "1" * 32, body, NODE)
+    assert refusal.value.code == "patient-foreign"
 
 
 @given(readings())
