@@ -238,7 +238,9 @@ class BoxProgram(Program):
     def __init__(self, folder: Path, box: str, **settings: object) -> None:
         self.box = box
         (self.status_port,) = free_ports(1)
-        super().__init__(folder, {"status_port": self.status_port} | settings)
+        # Modalities are asked for where a test or a story has some.
+        closed: dict[str, object] = {"dicom_port": 0}
+        super().__init__(folder, {"status_port": self.status_port} | closed | settings)
 
     def answers(self) -> bool:
         """It has started: what it holds is open, and it may be asked for everything."""

@@ -10,7 +10,7 @@ from prometheus_client.core import Metric
 from lianzhen_protocol import claims
 from lianzhen_protocol.claims import Claim
 from lianzhen_protocol.errors import ClaimError
-from lianzhen_protocol.identity import HUB_NAME, RecordId
+from lianzhen_protocol.identity import HUB_NAME, NodeId, RecordId
 from lianzhen_runtime import tls
 from lianzhen_runtime.child import Child
 from lianzhen_runtime.errors import LianzhenError
@@ -26,6 +26,8 @@ from .appliance import enrolment, identity
 from .appliance.clock import TrustedClock
 from .appliance.hardware import hardware_id
 from .appliance.identity import Identity
+from .dicom.imaging import Imaging
+from .dicom.upload import Line
 from .journal.journal import Journal
 from .journal.states import Item
 from .meanings import MEANINGS
@@ -80,6 +82,7 @@ class Box:
         self._state, self._sentence = "starting", "the box is starting"
         self._journal: Journal | None = None
         self._uplink: Uplink | None = None
+        self._imaging: Imaging | None = None
 
     # -- life
 
@@ -89,7 +92,7 @@ class Box:
         self._journal = await Journal.open(
             self._folder / "journal.db",
             who.node,
-            FileKeys(self._folder / "keys"),
+            self.keys,
             self._now_ms,
             hardware_id(self._hardware),
             self._reserve,
@@ -97,6 +100,7 @@ class Box:
         )
         try:
             uplink = self._uplink = Uplink(self._journal, self._credentials(who), self.clock)
+            self._imaging = self._new_imaging()
             self._enter("enrolled", "")
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(uplink.run(), name="uplink")
@@ -111,6 +115,24 @@ class Box:
     def child(self, verb: str, *arguments: str) -> Child:
         """Another process of this box: its own command line with the same configuration."""
         return Child(verb, [*self._command, verb, *arguments])
+
+    def _new_imaging(self) -> Imaging:
+        settings = self.settings
+        return Imaging(
+            self,
+            settings.folder,
+            port=settings.dicom_port,
+            title=settings.dicom_ae_title,
+            reserve=self._reserve,
+        )
+
+    def hub_line(self) -> Line:
+        """Where the hub's HTTPS is, with the certificate of now."""
+        who = self._identity
+        if who is None:
+            raise NotEnrolled("this box is not enrolled yet; 'lianzhen-edge status' says why")
+        own = (who.certificate_file, who.key_file)
+        return Line(who.hub, tls.client_context(who.ca, self.clock.now, HUB_NAME, own))
 
     def claim(self, claim: Claim) -> None:
         """Take a claim; enrolment begins at once. An enrolled box keeps its identity."""
@@ -179,6 +201,26 @@ class Box:
         if self._journal is None:
             raise NotEnrolled("this box is not enrolled yet; 'lianzhen-edge status' says why")
         return self._journal
+
+    @property
+    def keys(self) -> FileKeys:
+        """Key-encryption keys of everything that this box seals."""
+        return FileKeys(self._folder / "keys")
+
+    @property
+    def node(self) -> NodeId:
+        """Who this box is; NotEnrolled while it is nobody."""
+        if self._identity is None:
+            raise NotEnrolled("this box is not enrolled yet; 'lianzhen-edge status' says why")
+        return self._identity.node
+
+    @property
+    def imaging(self) -> Imaging:
+        """Images; NotEnrolled or NotReady before there is a journal to write them in."""
+        _ = self.journal
+        if self._imaging is None:
+            raise NotReady("the box is starting; try again")
+        return self._imaging
 
     def item(self, identity: RecordId) -> Item | None:
         """What became of a record."""

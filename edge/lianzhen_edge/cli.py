@@ -53,6 +53,13 @@ def parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true")
     item = verbs.add_parser("item", help="what became of one record")
     item.add_argument("id", help="32 hexadecimal digits")
+    modalities = verbs.add_parser("modalities", help="who may send images, and who tried")
+    modalities.add_argument("--json", action="store_true")
+    change = modalities.add_mutually_exclusive_group()
+    change.add_argument("--admit", metavar="TITLE@ADDRESS", help="let this one send images")
+    change.add_argument("--remove", metavar="TITLE@ADDRESS", help="shut it out again")
+    modalities.add_argument("--by", default="owner", help="in whose name")
+    verbs.add_parser("scp", help="take images from modalities; the box starts this itself")
     return top
 
 
@@ -71,6 +78,12 @@ def _run(options: argparse.Namespace, settings: Settings) -> int:
     given = [part for name, value in named if value for part in (name, str(value))]
     command = own_command("lianzhen_edge", *given)
     return run_program("lianzhen-edge", lambda: app.run(settings, command))
+
+
+def _scp(_options: argparse.Namespace, settings: Settings) -> int:
+    from .dicom import scp  # its libraries are large, and no other verb needs them
+
+    return run_program("lianzhen-edge scp", lambda: scp.run(settings))
 
 
 def _check(_options: argparse.Namespace, settings: Settings) -> int:
@@ -156,15 +169,32 @@ def _item(options: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
+def _modalities(options: argparse.Namespace, settings: Settings) -> int:
+    if named := options.admit or options.remove:
+        title, _, address = named.rpartition("@")
+        wanted = {"title": title, "address": address, "by": options.by}
+        body = msgspec.json.encode(wanted | {"remove": bool(options.remove)})
+        asyncio.run(_ask(settings, "POST", "/dicom/modalities", data=body))
+    found = asyncio.run(_ask(settings, "GET", "/dicom/modalities"))
+    if options.json:
+        print(pretty(found))
+        return 0
+    for each in found:
+        print(f"{each['state']:9} {each['title']}@{each['address']}  {each['images']} images")
+    return 0
+
+
 async def _ask(settings: Settings, method: str, path: str, **more: Any) -> Any:
     return await ask("lianzhen-edge", settings.folder / "control.sock", method, path, **more)
 
 
 _VERBS: dict[str, Callable[[argparse.Namespace, Settings], int]] = {
     "run": _run,
+    "scp": _scp,
     "check-config": _check,
     "claim": _claim,
     "put": _put,
     "status": _status,
+    "modalities": _modalities,
     "item": _item,
 }

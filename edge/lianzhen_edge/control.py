@@ -19,6 +19,7 @@ from lianzhen_runtime.http import probes, serving
 from lianzhen_runtime.problems import json_answer, problems
 
 from .box import Box
+from .dicom import doors as dicom
 
 MAX_BODY_BYTES = 4 * MAX_PLAIN_BYTES
 _entries = msgspec.msgpack.Decoder(list[bytes])
@@ -73,6 +74,7 @@ def _owner(box: Box) -> web.Application:
             web.get("/status", status),
             web.get("/items/{id}", item),
             web.post("/claim", claim),
+            *dicom.routes(lambda: box.imaging),
         ]
     )
     return app

@@ -7,6 +7,8 @@ supervisor starts it again.
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
+from .journal.errors import JournalError
+
 if TYPE_CHECKING:
     from .box import Box
 
@@ -21,5 +23,5 @@ class Service(NamedTuple):
 
 def services(box: "Box") -> Iterable[Service]:
     """All of them, for a box whose journal is open."""
-    _ = box
-    return ()
+    for name, run in box.imaging.services():
+        yield Service(name, run, (OSError, TimeoutError, JournalError))

@@ -26,6 +26,12 @@ class Settings(Section, frozen=True):
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
+    dicom_port: Port = 11112
+    """Port on all addresses where modalities send images; 0: none is opened."""
+
+    dicom_ae_title: Annotated[str, msgspec.Meta(pattern="^[!-~]{1,16}$")] = "LIANZHEN"
+    """Our AE title, to be typed into the modalities."""
+
     hardware_id_file: str | None = None
     """File that names this machine, where the device tree and DMI do not."""
 

@@ -7,6 +7,7 @@ from aiohttp import web
 from sqlalchemy.exc import OperationalError
 
 from lianzhen_protocol.identity import HUB_NAME
+from lianzhen_protocol.imaging import UPLOAD_PATH
 from lianzhen_runtime import log, tls
 from lianzhen_runtime.files import private_folder, sole_user
 from lianzhen_runtime.http import health_page, probes, serving
@@ -17,6 +18,7 @@ from . import __version__
 from .admin import routes as admin
 from .fleet.routes import PREFIX, Enrolment
 from .hub import Hub
+from .imaging.upload import Uploads
 from .settings import Settings
 
 _CERTIFICATE_SECONDS = 3600.0
@@ -72,5 +74,6 @@ def _public(hub: Hub) -> web.Application:
     """What the network may reach: enrolment, and whether we are well."""
     app = web.Application(middlewares=[problems])
     app.add_subapp(PREFIX, Enrolment(hub.fleet, hub.authority, hub.signer).application())
+    app.add_subapp(UPLOAD_PATH, Uploads(hub, hub.fleet, hub.objects).application())
     app.add_routes([web.get("/health", health_page(hub.health))])
     return app

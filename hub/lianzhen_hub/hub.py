@@ -16,6 +16,7 @@ from .broker.gate import Gate
 from .broker.mosquitto import Broker
 from .fleet.authority import Authority
 from .fleet.fleet import Fleet
+from .imaging.store import ObjectStore
 from .ingest.downlink import Outbox
 from .ingest.projector import Projector
 from .ingest.service import Ingest
@@ -43,6 +44,7 @@ class Hub:
         keys = FileKeys(folder / "keys")
         self.vault = Vault(keys, self.database)
         self.outbox = Outbox(self.vault)
+        self.objects = ObjectStore(folder / "images", keys)
         self.fleet = Fleet(self.database, self.authority, keys, mqtt_port=settings.mqtt_port)
         self.signer = self.authority.signer()
         broker = BrokerSettings(address=settings.listen, port=settings.mqtt_port)
@@ -69,6 +71,7 @@ class Hub:
         return self
 
     async def __aexit__(self, *exception: object) -> None:
+        self.objects.close()
         await self.database.__aexit__(*exception)
 
     # -- sheets

@@ -18,6 +18,9 @@ from .sheets import Index, Sheet, Sheets
 
 STREAM: Final = "record.imaging"
 
+UPLOAD_PATH: Final = "/images/v1"
+"""At the hub's HTTPS: ``/<image key>/original`` and ``/<image key>/preview``; docs/imaging.md."""
+
 Key = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
 Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 Uid = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
@@ -90,9 +93,6 @@ class ImageStored(Body, frozen=True, kw_only=True):
     study_description: Text = ""
     series_description: Text = ""
     sent: Sent = Sent()
-    patient_id: str = ""
-    """Ours, where the box could match it; else empty, and ``reason`` says why."""
-    reason: str = ""
     scanner: Key | str = ""
     received_ms: Milliseconds
     differs: bool = False
@@ -140,10 +140,7 @@ UNASSIGNED, ASSIGNED = "unassigned", "assigned"
 
 
 class Study(Sheet, frozen=True, kw_only=True):
-    """What is known of a study, and whose it is. Numbers count images, also flagged ones.
-
-    ``uid`` is empty while only a join of it is known.
-    """
+    """What is known of a study, and whose it is. Numbers count images, also flagged ones."""
 
     SHEET: ClassVar[str] = "study"
 
@@ -151,8 +148,7 @@ class Study(Sheet, frozen=True, kw_only=True):
     node: str
     uid: str
     patient_id: str = ""
-    reason: str = ""
-    """Why nobody's yet; empty when assigned."""
+    """Ours; empty while it waits in the tray, where the reason stands."""
     modalities: tuple[str, ...] = ()
     date: str = ""
     description: str = ""
@@ -196,6 +192,8 @@ class Instance(Sheet, frozen=True, kw_only=True):
     stored_ms: int = 0
     received_ms: int = 0
     differs: bool = False
+    preview: int = 0
+    """Bytes of its preview, which is here; 0: there is none."""
     state: str = STORED
 
     def index(self) -> Index:
@@ -242,8 +240,11 @@ def check_names(node: NodeId | str, body: ImageStored) -> None:
         raise RecordError("an image under a name that is not its own", code="image-misnamed")
 
 
-def stored(sheets: Sheets, node: NodeId | str, body: ImageStored) -> bool:
-    """A manifest takes effect: True if the image is new. Once is as good as twice."""
+def stored(sheets: Sheets, node: NodeId | str, body: ImageStored, patient_id: str = "") -> bool:
+    """A manifest takes effect: True if the image is new. Once is as good as twice.
+
+    ``patient_id``: whose the study is by what was joined before its first image came.
+    """
     if sheets.get(Instance, body.instance) is not None:
         return False
     sheets.put(
@@ -272,6 +273,7 @@ def stored(sheets: Sheets, node: NodeId | str, body: ImageStored) -> bool:
     sheets.put(
         msgspec.structs.replace(
             study,
+            patient_id=study.patient_id or patient_id,
             modalities=tuple(sorted({*study.modalities, body.modality} - {""})),
             stored=study.stored + 1,
             flagged=study.flagged + body.differs,
@@ -283,15 +285,10 @@ def stored(sheets: Sheets, node: NodeId | str, body: ImageStored) -> bool:
 
 
 def _study(sheets: Sheets, node: NodeId | str, body: ImageStored) -> Study:
-    known = sheets.get(Study, body.study)
-    if known is not None and known.uid:
-        return known
-    return Study(
+    return sheets.get(Study, body.study) or Study(
         id=body.study,
         node=node,
         uid=body.study_uid,
-        patient_id=known.patient_id if known else body.patient_id,
-        reason=known.reason if known else body.reason,
         date=body.study_date,
         description=body.study_description,
         sent=body.sent,
@@ -311,18 +308,13 @@ def received(sheets: Sheets, body: ImageReceived) -> bool:
     return True
 
 
-def assign(
-    sheets: Sheets, node: NodeId | str, study: str, patient_id: str, reason: str = ""
-) -> Study:
-    """Give a study to a patient, or with an empty id back to the tray, for ``reason``.
+def give(sheets: Sheets, study: str, patient_id: str) -> None:
+    """A study is that patient's now, or with an empty id nobody's; ``joins`` keeps the why.
 
-    The caller is the join that a person made. Joins and images ride in different streams, so one
-    may come before the study that it is about: then its answer is kept for when that comes.
+    A study that is not here yet is not missed: whoever stores it asks ``joins`` first.
     """
-    found = sheets.get(Study, study) or Study(id=study, node=node, uid="")
-    changed = msgspec.structs.replace(found, patient_id=patient_id, reason=reason)
-    sheets.put(changed)
-    return changed
+    if (found := sheets.get(Study, study)) is not None:
+        sheets.put(msgspec.structs.replace(found, patient_id=patient_id))
 
 
 def admitted(sheets: Sheets, node: NodeId | str, body: ScannerAdmitted) -> None:

@@ -26,14 +26,21 @@ from lianzhen_protocol.claims import (
     RekeyRequest,
     box_id,
 )
+from lianzhen_protocol.identity import NodeId
 from lianzhen_runtime.keys import KeyProvider
 from lianzhen_runtime.log import Log
 from lianzhen_runtime.tls import Clock
 
 from . import claims, renewal
-from .authority import NODE_LIFE, Authority
-from .desk import ACTIVE, REVOKED, SUPERSEDED, Desk, Terms, moment
-from .errors import CertificateMissing, FleetError, NodeUnknown
+from .authority import NODE_LIFE, Authority, serial_text
+from .desk import ACTIVE, CURRENT, ISSUED, REVOKED, SUPERSEDED, Desk, Terms, moment
+from .errors import (
+    CertificateMissing,
+    CertificateUnknown,
+    FleetError,
+    NodeRevoked,
+    NodeUnknown,
+)
 from .limits import Nonces
 from .requests import requested_key
 
@@ -132,6 +139,23 @@ class Fleet:
             _log.info("certificate in use", node=name, serial=plain)
             self.changed.set()
         return first
+
+    async def holder(self, peer_der: bytes | None) -> NodeId:
+        """The node that a certificate in good standing belongs to; FleetError says why not."""
+        if peer_der is None:
+            raise CertificateMissing
+        serial = serial_text(x509.load_der_x509_certificate(peer_der).serial_number)
+        query = select(certificate.c.node, certificate.c.state)
+        row = await self._database.read(
+            lambda link: link.execute(query.where(certificate.c.serial == serial)).one_or_none()
+        )
+        if row is None:
+            raise CertificateUnknown
+        if row.state not in (ISSUED, CURRENT):
+            await self.used(row.node, serial)  # tells the admins of a copied card, and raises
+        if not self.is_active(row.node):
+            raise NodeRevoked
+        return NodeId(row.node)
 
     async def reapprove(self, request: ReapprovalRequest) -> Issued | None:
         """An expired box asks for a new certificate; None while no admin has answered."""

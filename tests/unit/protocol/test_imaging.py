@@ -94,18 +94,16 @@ def test_receipts_count_once_and_only_for_the_right_bytes() -> None:
     assert sheets.find(Instance)[0].state == "safe"
 
 
-def test_a_join_before_its_study_is_kept_for_it() -> None:
+def test_a_study_is_given_and_taken_back() -> None:
     sheets = MemorySheets()
-    early = imaging.assign(sheets, NODE, study_key(NODE, "1.2.3"), "patient-1")
-    assert early.uid == ""
-    imaging.stored(sheets, NODE, manifest(patient_id="", reason="no such patient"))
-    (study,) = sheets.find(Study)
-    assert (study.patient_id, study.reason, study.uid) == ("patient-1", "", "1.2.3")
-    assert study.index().owner == "patient-1"
-    back = imaging.assign(sheets, NODE, study.id, "", "joined by mistake")
-    assert (back.index().state, back.stored) == ("unassigned", 1)
-    imaging.stored(sheets, NODE, manifest(2, patient_id="patient-2"))
-    assert sheets.find(Study)[0].patient_id == ""
+    imaging.give(sheets, study_key(NODE, "1.2.3"), "patient-1")
+    assert sheets.find(Study) == []
+    imaging.stored(sheets, NODE, manifest(), "patient-1")
+    (study,) = sheets.find(Study, owner="patient-1", state="assigned")
+    imaging.give(sheets, study.id, "")
+    imaging.stored(sheets, NODE, manifest(2))
+    (study,) = sheets.find(Study, state="unassigned")
+    assert (study.patient_id, study.stored) == ("", 2)
 
 
 def test_an_image_under_a_name_that_is_not_its_own() -> None:

@@ -1,0 +1,286 @@
+"""Images within the core: who may send, what came, its previews, and its way to the hub.
+
+The scp is the core's child; this is the other end of what it says.
+"""
+
+import asyncio
+import shutil
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import Final, Protocol
+
+import msgspec
+
+from lianzhen_edge.journal.book import Book
+from lianzhen_edge.journal.journal import Journal
+from lianzhen_protocol import imaging
+from lianzhen_protocol.errors import SealBroken
+from lianzhen_protocol.identity import NodeId
+from lianzhen_protocol.imaging import (
+    ADMITTED,
+    REFUSED,
+    SAFE,
+    Instance,
+    Scanner,
+    ScannerAdmitted,
+    ScannerRemoved,
+)
+from lianzhen_runtime.child import Child
+from lianzhen_runtime.errors import LianzhenError
+from lianzhen_runtime.files import private_folder
+from lianzhen_runtime.keys import KeyProvider
+from lianzhen_runtime.log import Log
+from lianzhen_runtime.sealedfile import read_sealed, write_sealed
+
+from .arrival import FOLDER, Admissions, Called, Caller, Kept
+from .intake import Intake
+from .preview import NoPreview, PreviewWorker
+from .segments import SEGMENT_BYTES, Place, SegmentReader
+from .shelf import NEW, NONE, READY, Held, Shelf
+from .upload import Line, Uploader
+
+MAX_REFUSED: Final = 50
+"""Strangers that are remembered; the one that called longest ago is forgotten first."""
+
+QUIET_MS: Final = 10_000
+"""An admitted caller's last contact is noted no more often than this."""
+
+_PREVIEWS: Final = "previews"
+_BATCH: Final = 20
+_log = Log("lianzhen.images")
+
+
+class ScannerUnknown(LianzhenError):
+    """No modality with this key has called."""
+
+    code = "scanner-unknown"
+    http_status = 404
+
+
+class Port(Protocol):
+    """What a box gives to its images."""
+
+    @property
+    def journal(self) -> Journal:
+        """The open journal."""
+
+    @property
+    def node(self) -> NodeId:
+        """Who the box is."""
+
+    @property
+    def keys(self) -> KeyProvider:
+        """Key-encryption keys."""
+
+    def child(self, verb: str, *arguments: str) -> Child:
+        """Another process of this box."""
+
+    def hub_line(self) -> Line:
+        """Where the hub is, with the certificate of now."""
+
+
+Run = Callable[[], Awaitable[None]]
+
+
+class Imaging:
+    """Made once the journal is open. ``services`` are for the box to run."""
+
+    def __init__(self, box: Port, state: Path, *, port: int, title: str, reserve: int) -> None:
+        self.port, self.title = port, title
+        self._node = box.node
+        self._journal = box.journal
+        self._keys = box.keys
+        self._folder = private_folder(state / FOLDER)
+        self._previews = private_folder(self._folder / _PREVIEWS)
+        self._reserve = reserve
+        self._admissions = Admissions(self._folder)
+        self._reader = SegmentReader(self._folder, self._keys)
+        self._worker = PreviewWorker()
+        self.intake = Intake(box.node, self._journal, self._reader)
+        self.uploader = Uploader(self._journal, self, box.hub_line)
+        self.scp = box.child("scp")
+        self._shown = asyncio.Event()
+        self._callers = asyncio.Lock()
+        self._written: list[tuple[str, str]] | None = None
+        self._journal.on_change(self._changed)
+
+    def services(self) -> Iterable[tuple[str, Run]]:
+        """(name, coroutine function) of all that runs for as long as the box does."""
+        yield "images", self.intake.run
+        yield "previews", self._make_previews
+        yield "image upload", self.uploader.run
+        yield "image room", self._keep_room
+        if self.port:
+            yield "scp", self._run_scp
+
+    async def _run_scp(self) -> None:
+        self._write_admissions()
+        await self.scp.run()
+
+    def _changed(self, sheets: set[tuple[str, str]]) -> None:
+        kinds = {kind for kind, _ in sheets}
+        if Scanner.SHEET in kinds:
+            self._write_admissions()
+        if Shelf.SHEET in kinds:
+            self._shown.set()
+
+    # -- callers
+
+    async def called(self, notice: Called) -> None:
+        """A modality called: note when, and remember a stranger so that it can be let in."""
+        async with self._callers:  # one after another, as each is read before it is written
+            await self._journal.transact(lambda book: note_call(book, notice))
+
+    def kept(self, notice: Kept) -> None:
+        """The scp has an image that is durable."""
+        self.intake.tell(Place(notice.segment, notice.offset))
+
+    async def admit(self, key: str, actor: str, name: str) -> Scanner:
+        """Let a modality in that has called; the list holds when this returns."""
+        return await self._journal.transact(lambda book: _admit(book, key, actor, name))
+
+    async def admit_by_hand(self, title: str, address: str, actor: str, name: str) -> Scanner:
+        """Let a modality in that has not called yet."""
+
+        def work(book: Book) -> Scanner:
+            key = imaging.scanner_key(book.node, title, address)
+            if book.get(Scanner, key) is None:
+                book.put(Scanner(id=key, title=title, address=address, state=REFUSED))
+            return _admit(book, key, actor, name)
+
+        return await self._journal.transact(work)
+
+    async def remove(self, key: str, actor: str, name: str) -> Scanner:
+        """Shut a modality out; what it sent stays."""
+
+        def work(book: Book) -> Scanner:
+            _known(book, key)
+            body = ScannerRemoved(scanner=key, by=actor, by_name=name)
+            book.write(imaging.STREAM, body)
+            book.audit(actor, "remove", f"{Scanner.SHEET}/{key}")
+            return _known(book, key)
+
+        return await self._journal.transact(work)
+
+    async def remove_by_hand(self, title: str, address: str, actor: str, name: str) -> Scanner:
+        """The same by what it is called."""
+        return await self.remove(imaging.scanner_key(self._node, title, address), actor, name)
+
+    def scanners(self) -> list[Scanner]:
+        """Every modality that has called or was let in, the latest caller first."""
+        return self._journal.sheets.find(Scanner, newest=True)
+
+    def _write_admissions(self) -> None:
+        found = self._journal.sheets.find(Scanner, state=ADMITTED)
+        callers = sorted((each.title, each.address) for each in found)
+        if callers != self._written:  # scanners change with every image, their list does not
+            self._admissions.write([Caller(*each) for each in callers])
+            self._written = callers
+
+    # -- content
+
+    async def original(self, shelf: Shelf) -> bytes:
+        """The Part 10 file; SealBroken or FileNotFoundError if the box has it no more."""
+        return await asyncio.to_thread(self._reader.body, Place(shelf.segment, shelf.offset))
+
+    async def preview(self, key: str) -> bytes:
+        """The JPEG; FileNotFoundError while there is none."""
+        return await asyncio.to_thread(self._read_preview, key)
+
+    def _read_preview(self, key: str) -> bytes:
+        return b"".join(read_sealed(self._preview_path(key), self._keys, f"preview|{key}"))
+
+    def _preview_path(self, key: str) -> Path:
+        return self._previews / f"{key}.sealed"
+
+    async def _make_previews(self) -> None:
+        """For each image one, the oldest first, in the worker."""
+        try:
+            while True:
+                self._shown.clear()
+                found = self._journal.sheets.find(Shelf, state=NEW, limit=_BATCH)
+                for shelf in found:
+                    await self._make_preview(shelf)
+                if not found:
+                    await self._shown.wait()
+        finally:
+            await self._worker.close()
+
+    async def _make_preview(self, shelf: Shelf) -> None:
+        try:
+            jpeg = await self._worker.render(await self.original(shelf))
+            path, owner = self._preview_path(shelf.id), f"preview|{shelf.id}"
+            await asyncio.to_thread(write_sealed, path, self._keys, owner, jpeg)
+        except (NoPreview, SealBroken, FileNotFoundError) as error:
+            state, why, size = NONE, str(error) if isinstance(error, NoPreview) else "gone", 0
+        else:
+            state, why, size = READY, "", len(jpeg)
+
+        def work(book: Book) -> None:
+            book.put(msgspec.structs.replace(shelf, preview=state, why=why))
+            if size and (instance := book.get(Instance, shelf.id)) is not None:
+                book.put(msgspec.structs.replace(instance, preview=size))
+
+        await self._journal.transact(work)
+
+    # -- room
+
+    async def _keep_room(self) -> None:
+        """While the disk is short, forget the oldest segments that the hub has all of."""
+        await self.intake.caught_up.wait()
+        while True:
+            await self.make_room()
+            await asyncio.sleep(60.0)
+
+    async def make_room(self) -> int:
+        """How many segments went. A segment goes only if every image in it is safe."""
+        gone = 0
+        for number in self._reader.segments()[:-1]:  # the newest may be written to
+            if shutil.disk_usage(self._folder).free > self._reserve + 4 * SEGMENT_BYTES:
+                break
+            records = await asyncio.to_thread(lambda n: list(self._reader.scan(n)), number)
+            if records and not self.all_safe(number):
+                continue
+            await asyncio.to_thread(self._reader.remove, number)
+            _log.info("segment recycled", position=number)
+            gone += 1
+        return gone
+
+    def all_safe(self, number: int) -> bool:
+        """Whether every image that a segment holds is at the hub, by its receipt."""
+        sheets = self._journal.sheets
+        shelves = sheets.find(Shelf, owner=f"{number:08d}", limit=100_000)
+        found = [sheets.get(Instance, shelf.id) for shelf in shelves]
+        held = sheets.find(Held, owner=f"{number:08d}", limit=1)
+        return not held and all(each is not None and each.state == SAFE for each in found)
+
+
+def note_call(book: Book, notice: Called) -> None:
+    """A call as it is shown; strangers are bounded, as anybody on the network may knock."""
+    key = imaging.scanner_key(book.node, notice.title, notice.address)
+    found = book.get(Scanner, key)
+    if found is None:
+        strangers = book.find(Scanner, state=REFUSED)
+        for oldest in strangers[: max(0, len(strangers) - MAX_REFUSED + 1)]:
+            book.delete(Scanner, oldest.id)
+        found = Scanner(id=key, title=notice.title, address=notice.address, state=REFUSED)
+    elif notice.admitted and book.now_ms - found.seen_ms < QUIET_MS:
+        return
+    book.put(msgspec.structs.replace(found, seen_ms=book.now_ms))
+
+
+def _known(book: Book, key: str) -> Scanner:
+    found = book.get(Scanner, key)
+    if found is None:
+        raise ScannerUnknown("no modality with that key has called; let it call once, then admit")
+    return found
+
+
+def _admit(book: Book, key: str, actor: str, name: str) -> Scanner:
+    found = _known(book, key)
+    body = ScannerAdmitted(
+        scanner=key, title=found.title, address=found.address, by=actor, by_name=name
+    )
+    book.write(imaging.STREAM, body)
+    book.audit(actor, "admit", f"{Scanner.SHEET}/{key}")
+    return _known(book, key)

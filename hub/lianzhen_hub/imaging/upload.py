@@ -1,0 +1,126 @@
+"""Where boxes bring their images: HEAD and PATCH as in tus, over mTLS (docs/imaging.md).
+
+::
+
+    HEAD  /images/v1/<key>/<part>    Upload-Length, Upload-Digest -> Upload-Offset
+    PATCH /images/v1/<key>/<part>    the same and Upload-Offset, a chunk -> Upload-Offset
+
+A box sees and writes under its own certificate's name only, and only what its manifest announced.
+An image is committed when all of it is durable and its hash is right; the receipt is a record.
+"""
+
+import re
+from typing import Final, NamedTuple, cast
+
+import msgspec
+from aiohttp import web
+
+from lianzhen_hub.fleet.errors import RequestTooLarge
+from lianzhen_hub.fleet.fleet import Fleet
+from lianzhen_hub.fleet.routes import peer_certificate
+from lianzhen_hub.hub import Hub
+from lianzhen_hub.page import HubPage
+from lianzhen_protocol import imaging
+from lianzhen_protocol.imaging import SAFE, ImageReceived, Instance
+from lianzhen_runtime.problems import problems
+
+from .errors import ImageUnannounced, UploadDiffers
+from .meanings import receipt
+from .store import Name, ObjectStore, Part
+
+MAX_CHUNK_BYTES: Final = 1 << 20
+MAX_PREVIEW_BYTES: Final = 4 << 20
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+_JPEG: Final = b"\xff\xd8\xff"
+
+
+class _Wanted(NamedTuple):
+    name: Name
+    digest: str
+    length: int
+
+
+class Uploads:
+    """The handlers."""
+
+    def __init__(self, hub: Hub, fleet: Fleet, store: ObjectStore) -> None:
+        self._hub = hub
+        self._fleet = fleet
+        self._store = store
+
+    def application(self) -> web.Application:
+        """The routes without their prefix, for ``app.add_subapp(imaging.UPLOAD_PATH, ...)``."""
+        app = web.Application(middlewares=[problems], client_max_size=MAX_CHUNK_BYTES)
+        path = "/{key:[0-9a-f]{32}}/{part:original|preview}"
+        app.add_routes([web.head(path, self._offset), web.patch(path, self._append)])
+        return app
+
+    async def _offset(self, request: web.Request) -> web.Response:
+        wanted = await self._wanted(request)
+        if self._store.has(wanted.name):
+            return _at(wanted.length)
+        return _at(await self._store.offset(wanted.name, wanted.digest))
+
+    async def _append(self, request: web.Request) -> web.Response:
+        wanted = await self._wanted(request)
+        offset = _number(request, "Upload-Offset")
+        chunk = await _body(request)
+        if wanted.name.part == "preview" and offset == 0 and not chunk.startswith(_JPEG):
+            raise UploadDiffers("a preview is a JPEG")
+        reached = await self._store.append(wanted.name, wanted.digest, offset, chunk, wanted.length)
+        if reached == wanted.length:
+            await self._hub.transact(lambda page: commit(page, wanted.name, wanted.length))
+        return _at(reached)
+
+    async def _wanted(self, request: web.Request) -> _Wanted:
+        """Who asks, for what; every way of not being allowed to raises."""
+        node = await self._fleet.holder(peer_certificate(request))
+        key, part = request.match_info["key"], cast(Part, request.match_info["part"])
+        length, digest = _number(request, "Upload-Length"), request.headers.get("Upload-Digest", "")
+        if not _DIGEST.fullmatch(digest):
+            raise UploadDiffers("Upload-Digest is the SHA-256 of the whole, in hexadecimal")
+        instance = await self._hub.consult(lambda sheets: sheets.get(Instance, key))
+        if instance is None or instance.node != node:
+            raise ImageUnannounced("no manifest of this image has come from this box")
+        if part == "original" and (length, digest) != (instance.size, instance.sha256):
+            raise UploadDiffers("length or digest are not those of the manifest")
+        if part == "preview" and not 0 < length <= MAX_PREVIEW_BYTES:
+            raise UploadDiffers(f"a preview has at most {MAX_PREVIEW_BYTES} bytes")
+        return _Wanted(Name(node, key, part), digest, length)
+
+
+def commit(page: HubPage, name: Name, length: int) -> None:
+    """What is durable in the store takes effect, once; a receipt that got lost is given again."""
+    instance = page.get(Instance, name.key)
+    if instance is None:
+        raise ImageUnannounced("no manifest of this image has come from this box")
+    if name.part == "preview":
+        if instance.preview != length:
+            page.put(msgspec.structs.replace(instance, preview=length))
+        return
+    body = ImageReceived(instance=name.key, sha256=instance.sha256, received_ms=page.now_ms)
+    imaging.received(page, body)
+    known = page.get(Instance, name.key)
+    if known is not None and known.state == SAFE:
+        receipt(page, known)
+
+
+def _at(offset: int) -> web.Response:
+    headers = {"Upload-Offset": str(offset), "Cache-Control": "no-store"}
+    return web.Response(status=204, headers=headers)
+
+
+def _number(request: web.Request, header: str) -> int:
+    text = request.headers.get(header, "")
+    if not (text.isascii() and text.isdigit() and len(text) <= 15):
+        raise UploadDiffers(f"{header} is a number of bytes")
+    return int(text)
+
+
+async def _body(request: web.Request) -> bytes:
+    content = bytearray()
+    async for part in request.content.iter_any():
+        content += part
+        if len(content) > MAX_CHUNK_BYTES:
+            raise RequestTooLarge(MAX_CHUNK_BYTES)
+    return bytes(content)
