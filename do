@@ -13,7 +13,8 @@ usage() {
   cat <<'TEXT'
 ./do demo        start a hub and an edge on this machine
 ./do test        lint, then every test; with arguments only what they name (./do test tests/unit -k foo)
-./do lint        ruff, mypy, import-linter
+./do lint        ruff, mypy, import-linter, TypeScript
+./do web         build the styles and islands of the consoles (the other verbs do it too)
 ./do bench NAME  one benchmark of tests/bench; its last line is JSON
 ./do soak        the long tests of tests/soak
 ./do clean       remove the environment, caches and build outputs
@@ -127,6 +128,23 @@ python_packages() {
   printf '%s\n' "$want" >".venv/$stamp"
 }
 
+# web : the consoles' styles and islands, with Node out of the environment.
+web_hash() { { printf '%s\n' "$PWD"; cat -- "$@"; } | sha256sum; }
+build_web() {
+  local static=runtime/lianzhen_runtime/web/static modules=web/node_modules inputs locked want
+  [ -e web/package.json ] || return 0
+  mapfile -t inputs < <(find web/src web/*.json web/*.js web/.npmrc -type f | LC_ALL=C sort)
+  locked=$(web_hash web/package-lock.json) want=$(web_hash "${inputs[@]}")
+  [ "$(cat $modules/.stamp 2>/dev/null)" = "$locked" ] && [ "$(cat $static/.stamp 2>/dev/null)" = "$want" ] && return
+  python_packages web --group web
+  if [ "$(cat $modules/.stamp 2>/dev/null)" != "$locked" ]; then
+    step "Node packages" npm ci --prefix web --no-progress
+    printf '%s\n' "$locked" >$modules/.stamp
+  fi
+  step "Styles and islands" npm run build --prefix web
+  printf '%s\n' "$want" >$static/.stamp
+}
+
 python_is_new() {
   local version
   command -v python3 >/dev/null || return 0  # then Debian's comes with python3-venv
@@ -145,8 +163,9 @@ setup() {
   export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_RETRIES=1
   python_packages runtime --editable '.[edge,hub]'
   [ "$group" = runtime ] || python_packages "$group" --group "$group"
-  exec 9<&-
   export PATH="$PWD/.venv/bin:$PATH:/usr/sbin:/sbin"  # Debian keeps brokers and ip from a plain user's PATH
+  build_web
+  exec 9<&-
 }
 
 # --- verbs ---
@@ -158,6 +177,7 @@ lint() {
   check "ruff format" ruff format --check
   check "mypy" mypy
   check "import-linter" lint-imports
+  check "TypeScript" npm run check --prefix web
 }
 
 bench() {
@@ -169,6 +189,7 @@ bench() {
 }
 
 clean() {
+  rm -rf web/node_modules runtime/lianzhen_runtime/web/static out
   rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
   find . -path ./.git -prune -o -type d \( -name __pycache__ -o -name '*.egg-info' \) -prune -exec rm -rf {} +
 }
@@ -181,6 +202,7 @@ case $verb in
     [ $# -gt 0 ] || lint
     exec python -m pytest "$@" ;;
   lint) setup dev python3-venv; lint ;;
+  web) setup runtime python3-venv ;;
   bench) bench "$@" ;;
   soak) setup dev "${runtime_packages[@]}" "${test_packages[@]}"; exec python -m pytest tests/soak "$@" ;;
   clean) clean ;;
