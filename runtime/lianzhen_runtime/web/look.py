@@ -1,7 +1,7 @@
 """How pages are made: one Jinja environment a console, strict and escaping."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Final
 
@@ -37,6 +37,7 @@ class Look:
         }
         self._environment.filters |= {
             "when": when,
+            "iso": iso,
             "day": day,
             "yuan": yuan,
             "json_block": json_block,
@@ -50,6 +51,11 @@ class Look:
 def when(ms: int) -> str:
     """A time in China, to the second."""
     return datetime.fromtimestamp(ms / 1000, CHINA).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def iso(ms: int) -> str:
+    """A time for machines."""
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
 
 
 def day(ms: int) -> str:
