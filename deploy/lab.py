@@ -237,10 +237,15 @@ class BoxProgram(Program):
 
     def __init__(self, folder: Path, box: str, **settings: object) -> None:
         self.box = box
-        (self.status_port,) = free_ports(1)
-        # Modalities are asked for where a test or a story has some.
-        closed: dict[str, object] = {"dicom_port": 0}
-        super().__init__(folder, {"status_port": self.status_port} | closed | settings)
+        self.status_port, self.console_port, self.setup_port = free_ports(3)
+        found: dict[str, object] = {
+            "listen": "127.0.0.1",
+            "status_port": self.status_port,
+            "console_port": self.console_port,
+            "setup_port": self.setup_port,
+            "dicom_port": 0,  # modalities are asked for where a test or a story has some
+        }
+        super().__init__(folder, found | settings)
 
     def answers(self) -> bool:
         """It has started: what it holds is open, and it may be asked for everything."""

@@ -7,6 +7,7 @@ from lianzhen_runtime.files import private_folder, sole_user
 
 from . import __version__
 from .box import Box
+from .clinic.app import Clinic
 from .control import control
 from .settings import Settings
 
@@ -21,6 +22,10 @@ async def run(settings: Settings, command: Sequence[str]) -> None:
     log.configure(settings.log_level)
     with sole_user(private_folder(settings.folder)):
         box = Box(settings, command)
-        async with control(box, settings.folder / "control.sock", settings.status_port):
+        clinic = Clinic(box)
+        async with (
+            control(box, settings.folder / "control.sock", settings.status_port),
+            clinic.serving(),
+        ):
             _log.info("box runs", version=__version__)
             await box.run()

@@ -1,7 +1,7 @@
 """The box as a whole: from blank to enrolled, then journal and uplink, and how it all is."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -20,12 +20,14 @@ from lianzhen_runtime.log import Log
 from lianzhen_runtime.mqtt import Address
 from lianzhen_runtime.signer import SignerTrust
 from lianzhen_runtime.supervise import supervised
+from lianzhen_runtime.web.live import Live
 
 from . import __version__
 from .appliance import enrolment, identity
 from .appliance.clock import TrustedClock
 from .appliance.hardware import hardware_id
 from .appliance.identity import Identity
+from .clinic.setup import remember
 from .dicom.imaging import Imaging
 from .dicom.upload import Line
 from .journal.journal import Journal
@@ -83,8 +85,17 @@ class Box:
         self._journal: Journal | None = None
         self._uplink: Uplink | None = None
         self._imaging: Imaging | None = None
+        self._openers: list[Callable[[Journal], None]] = []
+        self.live = Live()
+        """What the console's pages are told as it happens."""
+        self.browser_fingerprint = ""
+        """SHA-256 of the authority that PCs install to trust the console."""
 
     # -- life
+
+    def when_open(self, opener: Callable[[Journal], None]) -> None:
+        """Call ``opener`` with the journal as soon as there is one, before any service runs."""
+        self._openers.append(opener)
 
     async def run(self) -> None:
         """Enrol if need be, then carry the journal to the hub, for ever."""
@@ -101,6 +112,8 @@ class Box:
         try:
             uplink = self._uplink = Uplink(self._journal, self._credentials(who), self.clock)
             self._imaging = self._new_imaging()
+            for opener in self._openers:
+                opener(self._journal)
             self._enter("enrolled", "")
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(uplink.run(), name="uplink")
@@ -145,6 +158,7 @@ class Box:
         """Wait for a claim that the hub accepts. The claim stays on the disk until it is used."""
         while True:
             claim = await self._next_claim()
+            remember(self._folder, claim)
             self._enter("enrolling", f"enrolling at {claim.hub}")
             try:
                 found = await enrolment.enrol(claim, self._identities, self.clock)
@@ -222,6 +236,11 @@ class Box:
             raise NotReady("the box is starting; try again")
         return self._imaging
 
+    @property
+    def clinic(self) -> str:
+        """The clinic's name, as the hub knows it; "" on a blank box."""
+        return self._identity.clinic if self._identity else ""
+
     def item(self, identity: RecordId) -> Item | None:
         """What became of a record."""
         uplink = self._uplink
@@ -242,6 +261,7 @@ class Box:
             links=self._uplink.status if self._uplink else [],
             streams=journal.stream_states() if journal else [],
             held=journal.held() if journal else 0,
+            browser_fingerprint=self.browser_fingerprint,
         )
 
     def health(self) -> Health:

@@ -151,6 +151,8 @@ def _status(options: argparse.Namespace, settings: Settings) -> int:
     print(f"{found['state']}  node {found['node'] or '-'}  version {found['version']}")
     if found["sentence"]:
         print(found["sentence"])
+    if found["browser_fingerprint"]:
+        print(f"  authority for browsers, SHA-256 {found['browser_fingerprint']}")
     for link in found["links"]:
         code = f" ({link['code']}: {link['detail']})" if link["code"] else ""
         print(f"  {link['group']:8} {link['state']}{code}")

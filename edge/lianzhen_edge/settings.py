@@ -21,6 +21,19 @@ class Settings(Section, frozen=True):
     status_port: Port = 8460
     """Loopback port of /health and /metrics; 0 takes any free one."""
 
+    listen: str = "0.0.0.0"  # noqa: S104 - PCs, telephones and devices of the clinic come here
+    """Address that everything for the clinic's network listens on."""
+
+    console_port: Port = 8440
+    """The clinic's console, HTTPS. Not 443: a box that runs as a plain user may not have it."""
+
+    setup_port: Port = 8441
+    """Plain HTTP: from here a PC takes the authority that makes the console trusted."""
+
+    console_certificate: str | None = None
+    console_key: str | None = None
+    """The operator's own certificate chain and key (PEM), where the box has a real name."""
+
     disk_reserve_mb: Annotated[int, msgspec.Meta(ge=1)] = 64
     """What new records leave free on the state folder's disk: deleting old ones needs room too."""
 

@@ -20,6 +20,8 @@ class BoxStatus(msgspec.Struct, frozen=True, kw_only=True):
     links: list[LinkStatus]
     streams: list[StreamState]
     held: int
+    browser_fingerprint: str
+    """SHA-256 of the authority that a PC installs from the setup page."""
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):

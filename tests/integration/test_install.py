@@ -63,9 +63,10 @@ def test_every_edge_module_imports(edge_bin: Path, tmp_path: Path) -> None:
 def test_a_box_runs_and_ends_when_it_is_told_to(edge_bin: Path) -> None:
     program = str(edge_bin / "lianzhen-edge")
     with tempfile.TemporaryDirectory(prefix="lz-") as folder:  # a socket's path is short
-        (port,) = free_ports(1)
+        port, console, setup = free_ports(3)
         config = Path(folder) / "edge.toml"
-        config.write_text(f'state = "{folder}/state"\nstatus_port = {port}\n')
+        ports = f"status_port = {port}\nconsole_port = {console}\nsetup_port = {setup}\n"
+        config.write_text(f'state = "{folder}/state"\n{ports}')
         command = [program, "--config", str(config)]
         with subprocess.Popen([*command, "run"], stderr=subprocess.DEVNULL) as box:
             try:

@@ -65,6 +65,8 @@ class ConsoleSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Whether an account may sign in here at all."""
     place: Callable[[], str] = lambda: ""
     """What stands beside the name: the clinic."""
+    ready: Callable[[Route], None] = lambda _route: None
+    """Raises what keeps a route from working now (a blank box), before anybody is asked for."""
     detours: dict[str, str] = {}
     """Where people are led for an error of this console's own (code -> path)."""
 
@@ -76,13 +78,14 @@ class Console:
         self,
         settings: ConsoleSettings,
         store: Store,
+        live: Live,
         now_ms: Callable[[], int],
         templates: Sequence[Path],
         texts: Sequence[Path],
     ) -> None:
         self.settings = settings
         self.store = store
-        self.live = Live()
+        self.live = live
         self.look = Look(templates, texts, settings.title)
         self.now_ms = now_ms
         self.cookie = f"__Host-lz-{settings.cookie}"
@@ -109,7 +112,7 @@ class Console:
     def application(self) -> web.Application:
         """The aiohttp application; every answer of it carries the security headers."""
         app = web.Application(middlewares=[self._for_people, problems])
-        app.on_response_prepare.append(_protect)
+        app.on_response_prepare.append(protect)
         app.on_shutdown.append(self._close)
         app.router.add_static("/static/", STATIC)
         for route in self.routes:
@@ -121,6 +124,7 @@ class Console:
 
     def _guarded(self, route: Route) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
+            self.settings.ready(route)
             _refuse_foreign(request)
             seat = await self._seat(request)
             _refuse(route, seat)
@@ -142,13 +146,8 @@ class Console:
         return seat
 
     def _visit(self, request: web.Request, seat: Seat | None) -> Visit:
-        frame: dict[str, object] = {
-            "language": language_of(request),
-            "path": request.path,
-            "place": self.settings.place(),
-            "now_ms": self.now_ms(),
-            "menu": [],
-        }
+        frame = self.look.frame(language_of(request), request.path)
+        frame |= {"place": self.settings.place(), "now_ms": self.now_ms()}
         visit = Visit(request, seat, self.look, self.live, frame)
         if visit.someone is not None:
             roles = visit.someone.roles
@@ -246,7 +245,8 @@ def _refuse(route: Route, seat: Seat | None) -> None:
         raise NotYours
 
 
-async def _protect(request: web.Request, response: web.StreamResponse) -> None:
+async def protect(request: web.Request, response: web.StreamResponse) -> None:
+    """Every answer: the security headers, and how long it may be kept."""
     response.headers.update(SECURITY_HEADERS)
     if request.path.startswith("/static/assets/"):  # the name holds a hash of the content
         response.headers["Cache-Control"] = "public, max-age=31536000, immutable"

@@ -138,10 +138,10 @@ def routes(doorman: Doorman) -> Routes:
 
         token, open_ = await console.store.write(begin)
         if open_:
-            return _with_cookie(console, visit.see_other(local_path(given.next)), token)
+            return with_cookie(console, visit.see_other(local_path(given.next)), token)
         if visit.wants_json:
             raise CodeNeeded
-        return _with_cookie(console, visit.see_other("/login/second"), token)
+        return with_cookie(console, visit.see_other("/login/second"), token)
 
     @found.get("/login/second", roles=ANYBODY)
     async def ask_second(visit: Visit) -> web.Response:
@@ -165,7 +165,7 @@ def routes(doorman: Doorman) -> Routes:
             if visit.wants_json:
                 raise
             return _again(visit, "login/second.html", error, local_path(given.next))
-        return _with_cookie(console, visit.see_other(local_path(given.next)), token)
+        return with_cookie(console, visit.see_other(local_path(given.next)), token)
 
     @found.post("/logout", roles=ANYBODY)
     async def logout(visit: Visit) -> web.StreamResponse:
@@ -343,7 +343,8 @@ def _moved(location: str) -> web.Response:
     return web.Response(status=303, headers={"Location": location})
 
 
-def _with_cookie(console: Console, answer: web.Response, token: str) -> web.Response:
+def with_cookie(console: Console, answer: web.Response, token: str) -> web.Response:
+    """The answer, with which the browser gets its session."""
     answer.set_cookie(
         console.cookie, token, path="/", secure=True, httponly=True, samesite="Strict"
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -41,6 +42,18 @@ class Look:
             "day": day,
             "yuan": yuan,
             "json_block": json_block,
+        }
+
+    def frame(self, language: str, path: str) -> dict[str, object]:
+        """What the layout needs, for nobody in particular."""
+        return {
+            "language": language,
+            "path": path,
+            "place": "",
+            "menu": [],
+            "actor": None,
+            "t": partial(self.words.say, language),
+            "area_words": partial(self.words.area, language),
         }
 
     def render(self, template: str, context: dict[str, object]) -> str:

@@ -151,15 +151,11 @@ class Visit:
         if self.wants_json:
             answer = json_answer(context, status)
         else:
-            own = {"visit": self, "t": self.t, "actor": self.someone, "area_words": self._area}
-            values = self._frame | own | context
+            values = self._frame | {"visit": self, "actor": self.someone} | context
             text = self._look.render(template, values)
             answer = web.Response(text=text, content_type="text/html", status=status)
         answer.headers["Cache-Control"] = "no-store"
         return answer
-
-    def _area(self, area: str) -> dict[str, str]:
-        return self._look.words.area(self.language, area)
 
     def see_other(self, location: str, **more: Any) -> web.Response:
         """Done: go on there. A program gets ``{"location": ..., **more}`` instead."""

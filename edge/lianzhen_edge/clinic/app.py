@@ -1,0 +1,123 @@
+"""The clinic's console: every area's routes behind one guard, over HTTPS on the clinic's network.
+
+It lives in the core process: one door to one state. Areas are added in ``_areas``, one line each.
+"""
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+
+from lianzhen_edge.appliance.browser_trust import BrowserAuthority, own_addresses
+from lianzhen_edge.box import Box
+from lianzhen_edge.journal.journal import Journal
+from lianzhen_protocol.accounts import Account, Role
+from lianzhen_runtime import tls
+from lianzhen_runtime.http import serving
+from lianzhen_runtime.web import login, staff
+from lianzhen_runtime.web.console import Console, ConsoleSettings
+from lianzhen_runtime.web.login import Doorman
+from lianzhen_runtime.web.routes import Route, Routes
+from lianzhen_runtime.web.sessions import Session
+from lianzhen_runtime.web.staff import Home, Registry
+
+from . import home, setup, trust
+from .store import ClinicStore
+
+HERE = Path(__file__).parent
+_CHECK_SECONDS = 60.0
+"""How soon a new address of the box is in its certificate."""
+
+
+class Clinic:
+    """Console, accounts and certificate of a box."""
+
+    def __init__(self, box: Box) -> None:
+        self._box = box
+        settings = ConsoleSettings(
+            title="clinic.title",
+            cookie=f"clinic-{box.settings.console_port}",
+            admits=self._admits,
+            place=lambda: box.clinic,
+            ready=self._ready,
+            detours={"not-enrolled": "/setup"},
+        )
+        self.console = Console(
+            settings,
+            ClinicStore(box),
+            box.live,
+            lambda: box.clock.now_ms,
+            [HERE / "templates"],
+            [HERE / "text"],
+        )
+        self.registry = Registry(Doorman(self.console))
+        self.console.add(self._areas())
+        box.when_open(self._opened)
+
+    def _areas(self) -> Iterable[Routes]:
+        box = self._box
+        return (
+            home.routes(box),
+            login.routes(self.registry.doorman),
+            staff.routes(self.registry, self._homes),
+            setup.routes(box, self.registry),
+        )
+
+    @contextlib.asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        """Serve console and setup page for the length of a block."""
+        box = self._box
+        authority = BrowserAuthority(box.settings.folder / "browser", box.clock.now)
+        box.browser_fingerprint = authority.fingerprint
+        context = tls.server_context(*self._pair(authority))
+        page = trust.application(self.console.look, authority, box.settings.console_port)
+        listen = box.settings.listen
+        async with (
+            serving(
+                self.console.application(),
+                host=listen,
+                port=box.settings.console_port,
+                tls=context,
+            ),
+            serving(page, host=listen, port=box.settings.setup_port),
+            asyncio.TaskGroup() as tasks,
+        ):
+            keeping = tasks.create_task(self._keep(authority, context), name="browser certificate")
+            try:
+                yield
+            finally:
+                keeping.cancel()
+
+    def _pair(self, authority: BrowserAuthority) -> tuple[Path, Path]:
+        settings = self._box.settings
+        if settings.console_certificate and settings.console_key:
+            return Path(settings.console_certificate), Path(settings.console_key)
+        path = authority.server(own_addresses())
+        return path, path
+
+    async def _keep(self, authority: BrowserAuthority, context: ssl.SSLContext) -> None:
+        """New connections get the new certificate: renewed, or for new addresses."""
+        while True:
+            await asyncio.sleep(_CHECK_SECONDS)
+            context.load_cert_chain(*self._pair(authority))
+
+    def _admits(self, account: Account) -> bool:
+        """This clinic's own people; patients read theirs at the hub."""
+        return account.node == self._box.node and set(account.profile.roles) != {Role.PATIENT}
+
+    async def _homes(self) -> list[Home]:
+        return [Home(self._box.node, self._box.clinic)]
+
+    def _ready(self, route: Route) -> None:
+        if not route.path.startswith(("/setup", "/language")):
+            _ = self._box.journal
+
+    def _opened(self, journal: Journal) -> None:
+        """A revoked account or an ended session leaves the live stream at once."""
+
+        def changed(sheets: set[tuple[str, str]]) -> None:
+            if any(kind in {Account.SHEET, Session.SHEET} for kind, _ in sheets):
+                self.console.live.wake()
+
+        journal.on_change(changed)
