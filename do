@@ -5,7 +5,7 @@ cd "$(dirname "$0")"
 trap 'echo; exit 130' INT  # apt ends what it is doing first
 
 runtime_packages=(python3-venv mosquitto fonts-wqy-microhei fonts-hanazono)
-demo_packages=(dcmtk cups cups-client cups-ipp-utils)
+demo_packages=(dcmtk cups cups-client cups-ipp-utils dbus-daemon)
 test_packages=("${demo_packages[@]}" postgresql-15 strace faketime openssl iproute2 util-linux chromium libatomic1 libnss3-tools)
 bench_packages=(nats-server)
 
@@ -84,13 +84,15 @@ install_packages() {
 
 tidy() {
   for server in "${servers[@]}"; do
-    if [ -e "/etc/init.d/$server" ]; then
-      service "$server" stop || :
-      update-rc.d "$server" disable || :
-    elif [ -e "/lib/systemd/system/$server.service" ]; then
-      [ ! -d /run/systemd/system ] || systemctl stop "$server" || :
-      DPKG_MAINTSCRIPT_PACKAGE="$server" deb-systemd-helper disable "$server.service" || :
-    fi
+    # What starts a server when it is asked for (cups.path, cups.socket) goes before the server.
+    for unit in "$server.path" "$server.socket" "$server.service"; do
+      [ -e "/lib/systemd/system/$unit" ] || continue
+      [ ! -d /run/systemd/system ] || systemctl stop "$unit" || :
+      DPKG_MAINTSCRIPT_PACKAGE="$server" deb-systemd-helper disable "$unit" || :
+    done
+    [ -e "/etc/init.d/$server" ] || continue
+    service "$server" stop || :
+    update-rc.d "$server" disable || :
   done
   rm -f "${ours[@]}"
 }

@@ -7,6 +7,7 @@ from .consultations import meanings as consultations
 from .devices import meanings as devices
 from .dicom import meanings as dicom
 from .journal.book import Meanings
+from .opinions import meanings as opinions
 from .triage import meanings as triage
 
 MEANINGS: Final[Meanings] = {
@@ -14,5 +15,6 @@ MEANINGS: Final[Meanings] = {
     **consultations.MEANINGS,
     **devices.MEANINGS,
     **dicom.MEANINGS,
+    **opinions.MEANINGS,
     **triage.MEANINGS,
 }

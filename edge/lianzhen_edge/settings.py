@@ -48,6 +48,21 @@ class Settings(Section, frozen=True):
     hardware_id_file: str | None = None
     """File that names this machine, where the device tree and DMI do not."""
 
+    print_server: str = "http://127.0.0.1:631"
+    """CUPS: an http address, or the path of its Unix socket."""
+
+    print_queue: str = ""
+    """Name of the queue that opinions are printed on; empty: nothing is printed here."""
+
+    print_paper: Literal["A4", "A5"] = "A4"
+
+    fonts: tuple[str, ...] = (
+        "/usr/share/fonts/truetype/wqy/wqy-microhei.ttc",
+        "/usr/share/fonts/truetype/hanazono/HanaMinA.ttf",
+        "/usr/share/fonts/truetype/hanazono/HanaMinB.ttf",
+    )
+    """TrueType files; each character is printed in the first that has it."""
+
     @property
     def folder(self) -> Path:
         """``state`` as a path."""

@@ -1,11 +1,15 @@
 """What opinions and signing certificates come to on both sides (docs/opinion.md)."""
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import msgspec
 
-from .opinion import OpinionSigned
-from .sheets import Index, Sheet
+from .errors import RecordError
+from .opinion import Document, OpinionSigned, read_document
+from .opinion_trust import Standing, Verdict
+from .sheets import Index, Sheet, Sheets
+
+_STANDS: Final = frozenset({Standing.VALID, Standing.UNCHECKED})
 
 
 class WrappedKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -106,9 +110,13 @@ class OpinionDraft(Sheet, frozen=True):
         return Index(self.consultation, self.author, "draft", self.saved_ms)
 
 
+ARRIVED: Final = "arrived"
+"""Standing of an opinion that this machine has not judged yet: it is neither shown nor printed."""
+
+
 class Opinion(Sheet, frozen=True):
-    """A signed opinion; state ``signed``, ``amended`` (another one supplements it) or, where it
-    did not pass verification, ``refused``."""
+    """A signed opinion; state ``arrived``, ``signed``, ``amended`` (another one supplements it)
+    or, where it did not pass verification, ``refused``."""
 
     SHEET: ClassVar[str] = "opinion"
 
@@ -118,9 +126,9 @@ class Opinion(Sheet, frozen=True):
     signed: OpinionSigned
     signed_ms: int
     arrived_ms: int
-    standing: str
-    """The verdict's, as of the last revocation list."""
-    why: str
+    standing: str = ARRIVED
+    """``Standing``, as of the last revocation list."""
+    why: str = ""
     revoked_ms: int | None = None
     amends: str | None = None
     amended_by: str | None = None
@@ -129,10 +137,65 @@ class Opinion(Sheet, frozen=True):
 
     def index(self) -> Index:
         """By its id, of a patient."""
-        refused = self.standing not in ("valid", "unchecked")
-        state = "refused" if refused else "amended" if self.amended_by else "signed"
-        return Index(self.id, self.patient, state, self.signed_ms)
+        return Index(self.id, self.patient, self.state, self.signed_ms)
 
     def tokens(self) -> tuple[tuple[str, str], ...]:
         """Found by its consultation as well."""
         return (("consultation", self.consultation),)
+
+    @property
+    def state(self) -> str:
+        """In one word."""
+        if self.standing in _STANDS:
+            return "amended" if self.amended_by else "signed"
+        return ARRIVED if self.standing == ARRIVED else "refused"
+
+    @property
+    def document(self) -> Document:
+        """What it says."""
+        return read_document(self.signed.document)
+
+
+def arrive(sheets: Sheets, signed: OpinionSigned, now_ms: int, node: str = "") -> Opinion:
+    """Take a signed opinion in, unjudged; the one that is there already, if it is the same bytes.
+
+    DocumentError for what is no opinion, RecordError for a second one with the same id.
+    """
+    document = read_document(signed.document)
+    if (known := sheets.get(Opinion, document.id)) is not None:
+        if known.signed.document != signed.document:
+            raise RecordError("there is another opinion with this id", code="opinion-differs")
+        return known
+    found = Opinion(
+        id=document.id,
+        consultation=document.consultation,
+        patient=document.patient.id,
+        signed=signed,
+        signed_ms=document.signed_ms,
+        arrived_ms=now_ms,
+        amends=document.amends,
+        node=node,
+    )
+    sheets.put(found)
+    return found
+
+
+def settle(sheets: Sheets, identity: str, verdict: Verdict) -> Opinion | None:
+    """Write a verdict down; one that stands also marks the opinion that it supplements."""
+    found = sheets.get(Opinion, identity)
+    if found is None:
+        return None
+    found = msgspec.structs.replace(
+        found, standing=verdict.standing, why=verdict.why, revoked_ms=verdict.revoked_ms
+    )
+    sheets.put(found)
+    first = sheets.get(Opinion, found.amends) if found.amends and verdict.stands else None
+    if first is not None and _supplements(found, first):
+        sheets.put(msgspec.structs.replace(first, amended_by=found.id))
+    return found
+
+
+def _supplements(later: Opinion, first: Opinion) -> bool:
+    """Of the same consultation, and the last one to do so."""
+    known = first.amended_by or ""
+    return later.consultation == first.consultation and known < later.id

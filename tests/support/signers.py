@@ -63,6 +63,7 @@ class TestCa:
             .add_extension(usage("key_cert_sign", "crl_sign"), critical=True)
         )
         self.root = self._sign(builder)
+        self.pem = self.root.public_bytes(Encoding.PEM).decode()
 
     def certificate(
         self,

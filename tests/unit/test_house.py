@@ -147,6 +147,10 @@ class Administrator:
         mount = f'mount --bind "{sbin}" /usr/sbin'
         if machine.run(*private, "sh", "-c", mount).returncode:
             pytest.skip("this user may not make a mount namespace")
+        self.units, self.scripts = sbin.with_name("units"), sbin.with_name("init.d")
+        for folder, place in ((self.units, "/lib/systemd/system"), (self.scripts, "/etc/init.d")):
+            folder.mkdir()
+            mount += f' && mount --bind "{folder}" {place}'
         self.namespace = [*private, "sh", "-c", f"{mount} && exec ./do demo"]
 
     def installs(self, apt_rc: int) -> list[str]:
@@ -177,3 +181,26 @@ def test_a_policy_of_the_machine_itself_is_left_alone(administrator: Administrat
     theirs.chmod(0o755)
     assert administrator.installs(0) == ["104", "104"]
     assert theirs.read_text() == "#!/bin/sh\nexit 104\n"
+
+
+def test_a_server_that_came_along_is_neither_running_nor_enabled(
+    administrator: Administrator,
+) -> None:
+    for unit in ("cups.path", "cups.service", "cups.socket", "mosquitto.service", "ssh.service"):
+        (administrator.units / unit).touch()
+    for script in ("cups", "mosquitto", "ssh"):
+        (administrator.scripts / script).touch()
+    for tool in ("deb-systemd-helper", "service", "update-rc.d"):
+        administrator.machine.fake(tool, f'echo {tool} "$@" >>$HOME/calls')
+    administrator.installs(0)
+    calls = (administrator.machine.checkout / "calls").read_text().splitlines()
+    assert [call for call in calls if "cups" in call] == [
+        "deb-systemd-helper disable cups.path",
+        "deb-systemd-helper disable cups.socket",
+        "deb-systemd-helper disable cups.service",
+        "service cups stop",
+        "update-rc.d cups disable",
+    ]
+    assert "deb-systemd-helper disable mosquitto.service" in calls
+    assert "update-rc.d mosquitto disable" in calls
+    assert not [call for call in calls if "ssh" in call]

@@ -11,7 +11,7 @@ from threading import Lock
 from typing import Final
 
 from reportlab.pdfbase import pdfmetrics
-from reportlab.pdfbase.pdfdoc import PDFDocument
+from reportlab.pdfbase.pdfdoc import PDFDocument, PDFStream
 from reportlab.pdfbase.ttfonts import TTFError, TTFont
 
 from lianzhen_runtime.errors import LianzhenError
@@ -56,10 +56,9 @@ class _Face(TTFont):
         for name, subset in zip(made, subsets, strict=True):
             stream = doc.idToObject[name]
             for number, code in enumerate(subset):
-                if code > _BMP:
-                    wrong, right = f"<{code:04X}>", f"<{chr(code).encode('utf-16-be').hex()}>"
-                    line = f"<{number:02X}> "
-                    stream.content = stream.content.replace(line + wrong, line + right)
+                if code > _BMP and isinstance(stream, PDFStream):
+                    line, right = f"<{number:02X}> <", chr(code).encode("utf-16-be").hex()
+                    stream.content = stream.content.replace(f"{line}{code:04X}>", f"{line}{right}>")
 
 
 class Faces:
