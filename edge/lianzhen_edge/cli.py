@@ -13,6 +13,7 @@ from lianzhen_protocol import claims, kinds
 from lianzhen_protocol.frame import MAX_PLAIN_BYTES
 from lianzhen_protocol.identity import uuid7
 from lianzhen_protocol.records import DiagnosticNote
+from lianzhen_runtime.audit_report import report
 from lianzhen_runtime.child import own_command
 from lianzhen_runtime.commandline import (
     RefusedForNow,
@@ -26,7 +27,7 @@ from lianzhen_runtime.errors import Unavailable
 from lianzhen_runtime.program import run_program
 from lianzhen_runtime.retry import pause
 
-from . import __version__, app
+from . import __version__, app, auditing
 from .settings import DEFAULT_FILE, Settings
 
 BATCH = 200
@@ -60,6 +61,9 @@ def parser() -> argparse.ArgumentParser:
     change.add_argument("--remove", metavar="TITLE@ADDRESS", help="shut it out again")
     modalities.add_argument("--by", default="owner", help="in whose name")
     verbs.add_parser("scp", help="take images from modalities; the box starts this itself")
+    audit = verbs.add_parser("audit", help="the box's audit log")
+    audit.add_argument("action", choices=["verify"], help="is every row as it was written?")
+    audit.add_argument("--json", action="store_true")
     return top
 
 
@@ -190,6 +194,13 @@ async def _ask(settings: Settings, method: str, path: str, **more: Any) -> Any:
     return await ask("lianzhen-edge", settings.folder / "control.sock", method, path, **more)
 
 
+def _audit(options: argparse.Namespace, settings: Settings) -> int:
+    found = auditing.verify(settings.folder)
+    lines, status = report([found])
+    print(pretty(found) if options.json else "\n".join(lines))
+    return status
+
+
 _VERBS: dict[str, Callable[[argparse.Namespace, Settings], int]] = {
     "run": _run,
     "scp": _scp,
@@ -199,4 +210,5 @@ _VERBS: dict[str, Callable[[argparse.Namespace, Settings], int]] = {
     "status": _status,
     "modalities": _modalities,
     "item": _item,
+    "audit": _audit,
 }

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from . import auditing
 from .clinic import meanings as clinic
 from .consultations import meanings as consultations
 from .devices import meanings as devices
@@ -11,6 +12,7 @@ from .opinions import meanings as opinions
 from .triage import meanings as triage
 
 MEANINGS: Final[Meanings] = {
+    **auditing.MEANINGS,
     **clinic.MEANINGS,
     **consultations.MEANINGS,
     **devices.MEANINGS,

@@ -7,6 +7,7 @@ supervisor starts it again.
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
+from . import auditing
 from .journal.errors import JournalError
 
 if TYPE_CHECKING:
@@ -25,3 +26,4 @@ def services(box: "Box") -> Iterable[Service]:
     """All of them, for a box whose journal is open."""
     for name, run in box.imaging.services():
         yield Service(name, run, (OSError, TimeoutError, JournalError))
+    yield Service("audit", lambda: auditing.run(box.journal), (OSError, JournalError))

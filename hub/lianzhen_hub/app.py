@@ -16,6 +16,8 @@ from lianzhen_runtime.supervise import supervised
 
 from . import __version__
 from .admin import routes as admin
+from .audit import notary
+from .audit.notary import Notary
 from .fleet.routes import PREFIX, Enrolment
 from .hub import Hub
 from .imaging.upload import Uploads
@@ -49,6 +51,7 @@ async def _serve(hub: Hub, settings: Settings) -> None:
             ("gate", hub.gate.run),
             ("ingest", lambda: _ingest(hub)),
             ("projection", hub.ingest.project),
+            ("audit", Notary(hub, settings.folder / notary.FILE).run),
             ("certificate", lambda: _keep_certificate(hub, settings, server)),
         ):
             services.create_task(supervised(name, service, faults=_FAULTS, cap=5.0), name=name)

@@ -9,6 +9,7 @@ from typing import Any
 
 import segno
 
+from lianzhen_runtime.audit_report import head_of, report
 from lianzhen_runtime.commandline import (
     ask,
     common_options,
@@ -19,6 +20,7 @@ from lianzhen_runtime.commandline import (
 from lianzhen_runtime.program import run_program
 
 from . import __version__, app
+from .audit import check
 from .settings import DEFAULT_FILE, Settings
 
 
@@ -56,6 +58,11 @@ def parser() -> argparse.ArgumentParser:
     verbs.add_parser("quarantine", help="records that could not be applied")
     verbs.add_parser("notices", help="what an admin should know")
     verbs.add_parser("status", help="the state of every part")
+    audit = verbs.add_parser("audit", help="is every audit log as it was written?")
+    audit.add_argument("action", choices=["verify"])
+    audit.add_argument("--node", help="a box's log alone, or 'hub'")
+    audit.add_argument("--head", help="SEQ:HASH of the hub's log, as a box or a paper keeps it")
+    audit.add_argument("--json", action="store_true")
     for verb in _LISTS:
         verbs.choices[verb].add_argument("--json", action="store_true")
     return top
@@ -88,6 +95,8 @@ def _do(options: argparse.Namespace, settings: Settings) -> int:
         case "open":
             found = _ask(settings, "GET", f"/records/{options.id}", params={"by": options.by})
             print(pretty(found))
+        case "audit":
+            return _audit(options, settings)
         case _:
             _list(options, settings)
     return 0
@@ -99,6 +108,14 @@ def _claim(options: argparse.Namespace, settings: Settings) -> None:
     if not options.text:
         segno.make(text, error="m").terminal(out=sys.stdout, compact=True)
     print(text)
+
+
+def _audit(options: argparse.Namespace, settings: Settings) -> int:
+    heads = [head_of(options.head)] if options.head else []
+    found = check.verify(settings, options.node, heads)
+    lines, status = report(found)
+    print(pretty(found) if options.json else "\n".join(lines))
+    return status
 
 
 def _list(options: argparse.Namespace, settings: Settings) -> None:

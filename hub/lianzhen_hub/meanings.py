@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from .audit import meanings as audit
 from .consoles import meanings as consoles
 from .consultations import meanings as consultations
 from .imaging import meanings as imaging
@@ -10,6 +11,7 @@ from .triage import meanings as triage
 from .vitals import meanings as vitals
 
 MEANINGS: Final[Meanings] = {
+    **audit.MEANINGS,
     **consoles.MEANINGS,
     **consultations.MEANINGS,
     **imaging.MEANINGS,

@@ -7,21 +7,14 @@ does (``node`` is empty).
 import secrets
 from collections.abc import Callable, Mapping
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
-from lianzhen_protocol.audit import (
-    AuditRow,
-    audit_bytes,
-    audit_extend,
-    audit_genesis,
-    audit_place,
-)
-from lianzhen_protocol.identity import HUB, NodeId, uuid7
+from lianzhen_protocol.audit import HUB_LOG, Action
+from lianzhen_protocol.identity import NodeId, uuid7
 from lianzhen_protocol.records import Body, Record
 
 from .ingest.downlink import Outbox
 from .ingest.vault import Vault
-from .store import tables
 from .store.notices import tell
 from .store.sheets import HubSheets
 
@@ -52,21 +45,9 @@ class HubPage(HubSheets):
         """Tell the admins; ``detail`` says nothing about a person."""
         tell(self.connection, self.now_ms, code, node, detail)
 
-    def audit(self, actor: str, action: str, subject: str) -> None:
-        """Note who did what to whose data; ``subject`` is a sheet as ``kind/key``."""
-        table = tables.audit.c
-        last = self.connection.execute(
-            select(table.seq, table.hash).order_by(table.seq.desc()).limit(1)
-        ).one_or_none()
-        before, hash_ = last or (0, audit_genesis(HUB))
-        row = AuditRow(before + 1, self.now_ms, actor, action, subject)
-        self.connection.execute(
-            tables.audit.insert().values(
-                seq=row.seq,
-                sealed=self._seal_at(audit_place(HUB, row.seq), audit_bytes(row)),
-                hash=audit_extend(bytes(hash_), row),
-            )
-        )
+    def audit(self, actor: str, action: Action, subject: str) -> None:
+        """Note who did what to whose data; ``subject`` is a sheet as ``kind/key``, or a patient."""
+        self.audit_row(HUB_LOG, self.now_ms, actor, action, subject)
 
 
 Meaning = Callable[[HubPage, Record, Body], None]

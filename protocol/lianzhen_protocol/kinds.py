@@ -7,6 +7,7 @@ import msgspec
 from . import (
     accounts,
     alarms,
+    audit,
     bindings,
     consultation,
     imaging,
@@ -27,6 +28,7 @@ KINDS: Final[dict[str, dict[int, type[Body]]]] = {
     **records.KINDS,
     **accounts.KINDS,
     **alarms.KINDS,
+    **audit.KINDS,
     **bindings.KINDS,
     **consultation.KINDS,
     **imaging.KINDS,

@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Callable, Mapping
 
 from lianzhen_protocol import kinds
-from lianzhen_protocol.audit import AuditRow, audit_bytes, audit_extend, audit_genesis, audit_place
+from lianzhen_protocol.audit import Action
 from lianzhen_protocol.errors import RecordError
 from lianzhen_protocol.frame import MAX_RECORD_BYTES
 from lianzhen_protocol.identity import NodeId, RecordId, uuid7
@@ -20,7 +20,6 @@ from lianzhen_protocol.records import Body, Record, decode
 from lianzhen_protocol.topics import stream_name
 
 from .errors import RecordTooLarge
-from .schema import present_epoch
 from .seals import Seals
 from .sheets import JournalSheets
 
@@ -43,18 +42,9 @@ class Page(JournalSheets):
         self.now_ms = now_ms
         self.origin = origin
 
-    def audit(self, actor: str, action: str, subject: str) -> None:
-        """Note who did what to whose data; ``subject`` is a sheet as ``kind/key``."""
-        last = self._db.execute("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1").fetchone()
-        before, hash_ = last or (0, audit_genesis(self.node))
-        row = AuditRow(before + 1, self.now_ms, actor, action, subject)
-        epoch = present_epoch(self._db)
-        place = audit_place(self.node, row.seq)
-        sealed = epoch + self._seals.seal_at(epoch, place, audit_bytes(row))
-        self._db.execute(
-            "INSERT INTO audit (seq, sealed, hash) VALUES (?, ?, ?)",
-            (row.seq, sealed, audit_extend(hash_, row)),
-        )
+    def audit(self, actor: str, action: Action, subject: str) -> None:
+        """Note who did what to whose data; ``subject`` is a sheet as ``kind/key``, or a patient."""
+        self.audit_row(self.node, self.now_ms, actor, action, subject)
 
 
 Meaning = Callable[[Page, Record, Body], None]

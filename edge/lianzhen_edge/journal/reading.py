@@ -41,7 +41,7 @@ class JournalReader:
     """Every method is a query of what is committed now."""
 
     def __init__(self, path: Path, node: NodeId, seals: Seals) -> None:
-        self._node = node
+        self.node = self._node = node
         self._seals = seals
         self._db = schema.connect(path, reader=True)
         self.sheets = JournalSheets(self._db, node, seals)

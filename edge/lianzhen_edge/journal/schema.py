@@ -100,6 +100,23 @@ MIGRATIONS = (
         hash BLOB NOT NULL
     );
     """,
+    """
+    ALTER TABLE audit ADD COLUMN about BLOB; -- token of the patient's id
+    CREATE INDEX audit_about ON audit (about, seq);
+    CREATE TABLE audit_end (                -- where a log's writer left it
+        log TEXT PRIMARY KEY,
+        seq INTEGER NOT NULL,
+        hash BLOB NOT NULL,
+        at_ms INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE audit_head (               -- what was told of a log, ours and the hub's
+        log TEXT NOT NULL,
+        seq INTEGER NOT NULL,
+        hash BLOB NOT NULL,
+        told_ms INTEGER NOT NULL,
+        PRIMARY KEY (log, seq, hash)
+    ) WITHOUT ROWID;
+    """,
 )
 
 

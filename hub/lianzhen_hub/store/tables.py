@@ -6,7 +6,9 @@ There are no foreign keys across streams: a record may arrive before what it ref
 
 from sqlalchemy import (
     BigInteger,
+    CheckConstraint,
     Column,
+    ForeignKey,
     Index,
     Integer,
     LargeBinary,
@@ -234,6 +236,74 @@ audit = Table(
     Column("seq", BigInteger, primary_key=True, autoincrement=False),
     Column("sealed", LargeBinary, nullable=False),
     Column("hash", LargeBinary, nullable=False),
+    Column("about", LargeBinary),  # token of the patient's id
+    Index("audit_about", "about", "seq"),
+)
+
+box_audit = Table(  # what boxes told of their own logs
+    "box_audit",
+    metadata,
+    Column("node", String(13), nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    Column("about", LargeBinary),
+    PrimaryKeyConstraint("node", "seq"),
+    Index("box_audit_about", "about", "seq"),
+)
+
+audit_end = Table(  # where a log's writer left it
+    "audit_end",
+    metadata,
+    Column("log", String(13), primary_key=True),
+    Column("seq", BigInteger, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+)
+
+audit_head = Table(  # what was told of a log
+    "audit_head",
+    metadata,
+    Column("log", String(13), nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    Column("told_ms", BigInteger, nullable=False),
+    PrimaryKeyConstraint("log", "seq", "hash"),
+)
+
+# -- money: the double-entry ledger (protocol.ledger)
+
+account = Table(
+    "account",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("nature", String(16), nullable=False),  # asset | liability | income | expense
+    Column("debit_fen", BigInteger, nullable=False),
+    Column("credit_fen", BigInteger, nullable=False),
+    Column("pending_debit_fen", BigInteger, nullable=False),
+    Column("pending_credit_fen", BigInteger, nullable=False),
+    CheckConstraint(
+        "debit_fen >= 0 AND credit_fen >= 0 AND pending_debit_fen >= 0 AND pending_credit_fen >= 0",
+        name="account_not_negative",
+    ),
+)
+
+transfer = Table(
+    "transfer",
+    metadata,
+    Column("place", _Counter, primary_key=True, autoincrement=True),  # in order of entry
+    Column("id", String(32), nullable=False, unique=True),
+    Column("journal", String(16), nullable=False),  # settlement | pay
+    Column("step", String(16), nullable=False),  # direct | pending | post | void | reverse
+    Column("debit", String(64), ForeignKey("account.id"), nullable=False),
+    Column("credit", String(64), ForeignKey("account.id"), nullable=False),
+    Column("amount_fen", BigInteger, nullable=False),
+    Column("claim", String(32), nullable=False, index=True),
+    Column("memo", String(32), nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("of", String(32), unique=True),  # a transfer is posted, voided or reversed once
+    CheckConstraint("amount_fen > 0", name="transfer_positive"),
+    CheckConstraint("debit <> credit", name="transfer_between_two"),
 )
 
 # -- what an admin is told

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from lianzhen_protocol.accounts import Account
+from lianzhen_protocol.audit import Action
 from lianzhen_protocol.sheets import S, Sheet, Sheets
 
 T = TypeVar("T")
@@ -19,7 +20,7 @@ class Page(Sheets, Protocol):
     def new_id(self) -> str:
         """A fresh UUIDv7, 32 hexadecimal digits."""
 
-    def audit(self, actor: str, action: str, subject: str) -> None:
+    def audit(self, actor: str, action: Action, subject: str) -> None:
         """An audit row in the same commit."""
 
 
@@ -58,12 +59,12 @@ class Pen:
     def find_token(self, kind: type[S], purpose: str, value: str) -> list[S]:
         return self._page.find_token(kind, purpose, value)
 
-    def change(self, account: Account, by: str, action: str) -> None:
+    def change(self, account: Account, by: str, action: Action) -> None:
         """An account as it is from now on, by whom: sheet, record and audit row in one commit."""
         self._tell(account, by)
         self._page.audit(by, action, f"account/{account.id}")
 
-    def note(self, account: Account, action: str) -> None:
+    def note(self, account: Account, action: Action) -> None:
         """An audit row of what somebody did with their own account."""
         self._page.audit(account.id, action, f"account/{account.id}")
 

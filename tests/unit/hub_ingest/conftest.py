@@ -29,7 +29,7 @@ async def database(address: str) -> AsyncIterator[Database]:
     async with Database(address) as made:
         yield made
         with made.engine.begin() as connection:
-            for table in tables.metadata.sorted_tables:
+            for table in reversed(tables.metadata.sorted_tables):
                 connection.execute(table.delete())
 
 

@@ -13,9 +13,8 @@ from lianzhen_hub.page import HubPage, Meanings
 from lianzhen_hub.store import tables
 from lianzhen_hub.store.database import Database
 from lianzhen_hub.store.sheets import HubSheets
-from lianzhen_protocol.audit import AuditRow, audit_extend, audit_genesis
+from lianzhen_protocol.audit import HUB_LOG
 from lianzhen_protocol.errors import RecordError
-from lianzhen_protocol.identity import HUB
 from lianzhen_protocol.records import DiagnosticNote, Record
 from lianzhen_protocol.sheets import Index, Sheet, means
 from support.lab_fixtures import note
@@ -183,16 +182,9 @@ async def test_sheets_come_in_the_order_that_was_asked_for(hub: Hub) -> None:
 async def test_the_hubs_audit_chain_covers_every_row(hub: Hub) -> None:
     def noted(db: Connection) -> None:
         page = hub.page(db, NOW_MS)
-        page.audit("Dr Wang", "looked", "heard/1")
-        page.audit("Dr Wang", "changed", "heard/1")
+        page.audit("Dr Wang", "read", "heard/1")
+        page.audit("Dr Wang", "change", "heard/1")
 
     await hub.database.write(noted)
-    hash_ = audit_genesis(HUB)
-    for seq, action in ((1, "looked"), (2, "changed")):
-        hash_ = audit_extend(hash_, AuditRow(seq, NOW_MS, "Dr Wang", action, "heard/1"))
-    rows = await hub.database.read(
-        lambda db: [
-            tuple(row) for row in db.execute(select(tables.audit.c.seq, tables.audit.c.hash))
-        ]
-    )
-    assert rows[-1] == (2, hash_)
+    verdict = await hub.database.read(lambda db: HubSheets(db, hub.vault).audit_verify(HUB_LOG))
+    assert (verdict.rows, verdict.head.seq, verdict.finding) == (2, 2, None)
