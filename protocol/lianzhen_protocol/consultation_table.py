@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from .audit import Action
 from .consultation import (
     Accepted,
     Amended,
@@ -76,7 +77,7 @@ def name_of(what: What) -> str:
     return str(type(what).__struct_config__.tag)
 
 
-_ACTIONS: Final[Mapping[type[What], str]] = {
+_ACTIONS: Final[Mapping[type[What], Action]] = {
     Drafted: "create",
     Edited: "change",
     Submitted: "submit",
@@ -86,7 +87,7 @@ _ACTIONS: Final[Mapping[type[What], str]] = {
 }
 
 
-def action_of(what: What) -> str:
+def action_of(what: What) -> Action:
     """The word under which an event stands in the audit log; most are somebody's decision."""
     return _ACTIONS.get(type(what), "decide")
 
