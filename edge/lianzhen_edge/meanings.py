@@ -9,6 +9,7 @@ from .devices import meanings as devices
 from .dicom import meanings as dicom
 from .journal.book import Meanings
 from .opinions import meanings as opinions
+from .patients import meanings as patients
 from .triage import meanings as triage
 
 MEANINGS: Final[Meanings] = {
@@ -18,5 +19,6 @@ MEANINGS: Final[Meanings] = {
     **devices.MEANINGS,
     **dicom.MEANINGS,
     **opinions.MEANINGS,
+    **patients.MEANINGS,
     **triage.MEANINGS,
 }

@@ -7,6 +7,7 @@ from .consoles import meanings as consoles
 from .consultations import meanings as consultations
 from .imaging import meanings as imaging
 from .page import Meanings
+from .people import meanings as people
 from .triage import meanings as triage
 from .vitals import meanings as vitals
 
@@ -15,6 +16,7 @@ MEANINGS: Final[Meanings] = {
     **consoles.MEANINGS,
     **consultations.MEANINGS,
     **imaging.MEANINGS,
+    **people.MEANINGS,
     **triage.MEANINGS,
     **vitals.MEANINGS,
 }

@@ -46,10 +46,10 @@ class Binding(Sheet, frozen=True, kw_only=True):
 
     def index(self) -> Index:
         state = OPEN if self.to_ms is None else ENDED
-        return Index(self.id, self.device, state, self.from_ms)
+        return Index(self.id, self.patient, state, self.from_ms)
 
     def tokens(self) -> tuple[tuple[str, str], ...]:
-        return (("patient", self.patient),)
+        return (("device", f"{self.node}/{self.device}"),)
 
     @property
     def end_ms(self) -> int:
@@ -88,14 +88,12 @@ KINDS: Final[dict[str, dict[int, type[Body]]]] = {
 
 def of_device(sheets: Sheets, node: str, device: str) -> list[Binding]:
     """Every binding of a clinic's device, the newest first."""
-    found = sheets.find(Binding, owner=device, newest=True)
-    return [binding for binding in found if binding.node == node]
+    return sheets.find_token(Binding, "device", f"{node}/{device}")[::-1]
 
 
 def of_patient(sheets: Sheets, patient: str) -> list[Binding]:
     """Every binding of a patient, the newest first."""
-    found = sheets.find_token(Binding, "patient", patient)
-    return sorted(found, key=lambda binding: binding.from_ms, reverse=True)
+    return sheets.find(Binding, owner=patient, newest=True)
 
 
 def worn_by(sheets: Sheets, node: str, device: str, at_ms: int) -> Binding | None:

@@ -17,6 +17,7 @@ import msgspec
 
 from .bindings import DeviceBound, DeviceReleased, LookAgain, bind, release, worn_by
 from .errors import PatientError
+from .imaging import study_key
 from .people import (
     By,
     Patient,
@@ -119,6 +120,8 @@ class Item(Sheet, frozen=True, kw_only=True):
     node: str
     """The clinic whose it is."""
     kind: ItemKind
+    uid: str = ""
+    """Study Instance UID: it proves that the study is this clinic's."""
     device: str = ""
     """Where it came from: AE title, or the device of the readings."""
     label: str = ""
@@ -136,7 +139,8 @@ class Item(Sheet, frozen=True, kw_only=True):
         return Index(self.id, self.join.patient, JOINED, self.from_ms)
 
     def tokens(self) -> tuple[tuple[str, str], ...]:
-        return (("device", self.device),) if self.kind is ItemKind.READINGS else ()
+        worn = self.kind is ItemKind.READINGS
+        return (("device", f"{self.node}/{self.device}"),) if worn else ()
 
 
 class ItemJoined(Body, frozen=True):
@@ -151,6 +155,8 @@ class ItemUnjoined(Body, frozen=True):
     id: str
     by: By
     why: str
+    reason: Reason | None = None
+    """Why it waits from now on, if that is not why it waited before."""
 
 
 KINDS: Final[dict[str, dict[int, type[Body]]]] = {
@@ -246,7 +252,14 @@ def tray(sheets: Sheets) -> list[Item]:
     return sheets.find(Item, state=WAITING)
 
 
-def wait_reading(sheets: Sheets, node: str, device: str, at_ms: int, new_id: str) -> Item:
+def wait_reading(
+    sheets: Sheets,
+    node: str,
+    device: str,
+    at_ms: int,
+    new_id: str,
+    reason: Reason = Reason.DEVICE_UNBOUND,
+) -> Item:
     """A reading that nobody wore the device for: into the item beside it, or one of its own."""
     for item in _of_device(sheets, node, device):
         if item.join is None and item.from_ms - GAP_MS <= at_ms <= item.to_ms + GAP_MS:
@@ -263,14 +276,14 @@ def wait_reading(sheets: Sheets, node: str, device: str, at_ms: int, new_id: str
         device=device,
         from_ms=at_ms,
         to_ms=at_ms,
-        reason=Reason.DEVICE_UNBOUND,
+        reason=reason,
     )
     sheets.put(fresh)
     return fresh
 
 
 def _of_device(sheets: Sheets, node: str, device: str) -> list[Item]:
-    return [item for item in sheets.find_token(Item, "device", device) if item.node == node]
+    return sheets.find_token(Item, "device", f"{node}/{device}")
 
 
 def _trim(sheets: Sheets, node: str, device: str, from_ms: int) -> None:
@@ -328,10 +341,12 @@ def join(sheets: Sheets, body: ItemJoined, keepers: Keepers, node: str) -> None:
     if item.join is None:
         raise PatientError("a join names a patient", code="join-empty")
     _of_clinic(sheets, item, item.join, node)
+    if item.kind is ItemKind.STUDY and item.id != study_key(node, item.uid):
+        raise PatientError("a study under a name that is not its own", code="item-differs")
     known = sheets.get(Item, item.id)
     if known is not None and known.join is not None:
         raise PatientError("it is joined already: undo that first", code="join-twice")
-    if known is not None and (known.kind, known.device) != (item.kind, item.device):
+    if known is not None and (known.kind, known.node) != (item.kind, item.node):
         raise PatientError("this is another item", code="item-differs")
     sheets.put(item)
     _tell(sheets, item, keepers, node)
@@ -345,7 +360,7 @@ def unjoin(sheets: Sheets, body: ItemUnjoined, keepers: Keepers, node: str) -> N
     if item.join is None:
         raise PatientError("it is not joined", code="join-none")
     _of_clinic(sheets, item, item.join, node)
-    reason = item.reason or Reason.TAKEN_OUT
+    reason = body.reason or item.reason or Reason.TAKEN_OUT
     waiting = msgspec.structs.replace(item, join=None, reason=reason)
     sheets.put(waiting)
     _tell(sheets, waiting, keepers, node)

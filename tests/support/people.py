@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from lianzhen_protocol import people
+from lianzhen_protocol.imaging import study_key
 from lianzhen_protocol.joins import Claimed, Item, ItemKind, Join, Reason
 from lianzhen_protocol.people import By, Patient, PatientRegistered, Sex
 from lianzhen_protocol.sheets import Sheet
@@ -44,9 +45,10 @@ def a_patient(seed: int = 1, **changes: Any) -> Patient:
 def a_study(patient: Patient, seed: int = 900, **changes: Any) -> Item:
     """An item that waits though it is ``patient``'s."""
     found = Item(
-        id=an_id(seed),
+        id=study_key(patient.node, f"1.2.{seed}"),
         node=patient.node,
         kind=ItemKind.STUDY,
+        uid=f"1.2.{seed}",
         device="CT1",
         label="CT",
         claimed=Claimed(patient_id=patient.number, name="Wang^Fang"),

@@ -12,6 +12,7 @@ import msgspec
 
 from lianzhen_edge.journal.book import Book
 from lianzhen_edge.journal.journal import Journal
+from lianzhen_edge.patients import tray
 from lianzhen_protocol import imaging
 from lianzhen_protocol.errors import SealBroken
 from lianzhen_protocol.identity import NodeId
@@ -146,6 +147,7 @@ def take_one(book: Book, taken: Taken) -> bool:
         return False
     body = manifest(book, arrival, key)
     book.write(imaging.STREAM, body)
+    tray.study_arrived(book, tray.study_item(book.node, body, arrival.title))
     book.put(Shelf(id=key, segment=place.segment, offset=place.offset, stored_ms=body.received_ms))
     scanner = book.get(Scanner, body.scanner)
     if scanner is not None:

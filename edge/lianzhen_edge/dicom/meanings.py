@@ -6,6 +6,7 @@ from lianzhen_edge.journal.book import Meanings, Origin, Page
 from lianzhen_protocol import imaging
 from lianzhen_protocol.errors import RecordError
 from lianzhen_protocol.imaging import ImageReceived, ImageStored, ScannerAdmitted, ScannerRemoved
+from lianzhen_protocol.joins import patient_of
 from lianzhen_protocol.records import Body, Record
 
 
@@ -14,7 +15,7 @@ def apply(page: Page, record: Record, body: Body) -> None:
     match page.origin, body:
         case Origin.HERE, ImageStored():
             imaging.check_names(page.node, body)
-            imaging.stored(page, page.node, body)
+            imaging.stored(page, page.node, body, patient_of(page, body.study))
         case Origin.HUB, ImageReceived():
             imaging.received(page, body)
         case Origin.HERE, ScannerAdmitted():

@@ -13,6 +13,7 @@ from lianzhen_protocol.imaging import (
     ScannerAdmitted,
     ScannerRemoved,
 )
+from lianzhen_protocol.joins import patient_of
 from lianzhen_protocol.records import Body, Record
 
 
@@ -21,7 +22,7 @@ def apply(page: HubPage, record: Record, body: Body) -> None:
     match body:
         case ImageStored():
             imaging.check_names(page.node, body)
-            if not imaging.stored(page, page.node, body):
+            if not imaging.stored(page, page.node, body, patient_of(page, body.study)):
                 _again(page, body.instance)
         case ScannerAdmitted():
             imaging.admitted(page, page.node, body)

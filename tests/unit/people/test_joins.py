@@ -248,6 +248,7 @@ def test_what_no_join_may_do() -> None:
         (ItemJoined(item=elsewhere), "patient-foreign"),
         (ItemJoined(item=joined(item, a_patient(9))), "patient-unknown"),
         (ItemJoined(item=joined(a_study(ANNA, kind=ItemKind.READINGS), ANNA)), "item-differs"),
+        (ItemJoined(item=joined(a_study(ANNA, uid="1.2.3"), ANNA)), "item-differs"),
     ):
         assert code_of(joins.join, sheets, body, KEEPERS, NODE) == code
     undo = ItemUnjoined(id=item.id, by=NURSE, why="x")
@@ -278,7 +279,7 @@ class Tray(RuleBasedStateMachine):
     def come(self, reason: Reason) -> Item:
         item = a_study(ANNA, 900 + len(self.owners), reason=reason)
         self.sheets.put(item)
-        self.sheets.put(Study(id=item.id, node=NODE, uid=f"1.2.{len(self.owners)}"))
+        self.sheets.put(Study(id=item.id, node=NODE, uid=item.uid))
         self.owners[item.id] = ""
         return item
 
