@@ -193,12 +193,13 @@ class HubProgram(Program):
     name = "lianzhen-hub"
 
     def __init__(self, folder: Path, database: str | None = None, **settings: object) -> None:
-        self.https_port, self.mqtt_port, self.status_port = free_ports(3)
+        self.https_port, self.mqtt_port, self.console_port, self.status_port = free_ports(4)
         found: dict[str, object] = {
             "names": ["127.0.0.1"],
             "listen": "127.0.0.1",
             "https_port": self.https_port,
             "mqtt_port": self.mqtt_port,
+            "console_port": self.console_port,
             "status_port": self.status_port,
         }
         if database is not None:

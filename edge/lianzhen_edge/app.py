@@ -24,7 +24,7 @@ async def run(settings: Settings, command: Sequence[str]) -> None:
         box = Box(settings, command)
         clinic = Clinic(box)
         async with (
-            control(box, settings.folder / "control.sock", settings.status_port),
+            control(box, clinic, settings.folder / "control.sock", settings.status_port),
             clinic.serving(),
         ):
             _log.info("box runs", version=__version__)

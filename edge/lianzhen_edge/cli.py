@@ -26,6 +26,7 @@ from lianzhen_runtime.commandline import (
 from lianzhen_runtime.errors import Unavailable
 from lianzhen_runtime.program import run_program
 from lianzhen_runtime.retry import pause
+from lianzhen_runtime.web import owner
 
 from . import __version__, app, auditing
 from .settings import DEFAULT_FILE, Settings
@@ -52,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
     put.add_argument("--ids", action="store_true", help="print each id when it is stored")
     status = verbs.add_parser("status", help="what the box holds, and how the line is")
     status.add_argument("--json", action="store_true")
+    owner.add_verbs(verbs, homes=False)
     item = verbs.add_parser("item", help="what became of one record")
     item.add_argument("id", help="32 hexadecimal digits")
     modalities = verbs.add_parser("modalities", help="who may send images, and who tried")
@@ -167,6 +169,14 @@ def _status(options: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
+def _accounts(options: argparse.Namespace, settings: Settings) -> int:
+    def ask_box(method: str, path: str, **more: Any) -> Any:
+        return asyncio.run(_ask(settings, method, path, **more))
+
+    print("\n".join(owner.lines(options, ask_box)))
+    return 0
+
+
 def _item(options: argparse.Namespace, settings: Settings) -> int:
     found = asyncio.run(_ask(settings, "GET", f"/items/{options.id}"))
     seen = f", seen by {found['seen_by']}" if found["seen_by"] else ""
@@ -211,4 +221,6 @@ _VERBS: dict[str, Callable[[argparse.Namespace, Settings], int]] = {
     "modalities": _modalities,
     "item": _item,
     "audit": _audit,
+    "account": _accounts,
+    "reset-password": _accounts,
 }

@@ -17,8 +17,10 @@ from lianzhen_protocol.identity import record_id
 from lianzhen_runtime.errors import LianzhenError
 from lianzhen_runtime.http import probes, serving
 from lianzhen_runtime.problems import json_answer, problems
+from lianzhen_runtime.web import owner
 
 from .box import Box
+from .clinic.app import Clinic
 from .dicom import doors as dicom
 
 MAX_BODY_BYTES = 4 * MAX_PLAIN_BYTES
@@ -33,16 +35,16 @@ class NoSuchItem(LianzhenError):
 
 
 @contextlib.asynccontextmanager
-async def control(box: Box, socket: Path, port: int) -> AsyncIterator[None]:
+async def control(box: Box, clinic: Clinic, socket: Path, port: int) -> AsyncIterator[None]:
     """Serve both doors for the length of a block."""
     async with (
-        serving(_owner(box), path=socket),
+        serving(_owner(box, clinic), path=socket),
         serving(probes(box.health, box.metrics), host="127.0.0.1", port=port),
     ):
         yield
 
 
-def _owner(box: Box) -> web.Application:
+def _owner(box: Box, clinic: Clinic) -> web.Application:
     app = web.Application(middlewares=[problems], client_max_size=MAX_BODY_BYTES)
 
     async def put(request: web.Request) -> web.Response:
@@ -75,6 +77,7 @@ def _owner(box: Box) -> web.Application:
             web.get("/items/{id}", item),
             web.post("/claim", claim),
             *dicom.routes(lambda: box.imaging),
+            *owner.routes(lambda: clinic.registry, lambda: box.node),
         ]
     )
     return app

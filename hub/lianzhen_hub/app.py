@@ -18,6 +18,7 @@ from . import __version__
 from .admin import routes as admin
 from .audit import notary
 from .audit.notary import Notary
+from .consoles.app import HubConsole
 from .fleet.routes import PREFIX, Enrolment
 from .hub import Hub
 from .imaging.upload import Uploads
@@ -40,10 +41,12 @@ async def run(settings: Settings) -> None:
 async def _serve(hub: Hub, settings: Settings) -> None:
     pair = hub.authority.issue_hub(settings.names).path
     server = tls.server_context(pair, pair, hub.authority.ca_pem)
+    console = HubConsole(hub)
     async with (
         serving(_public(hub), host=settings.listen, port=settings.https_port, tls=server),
+        console.serving(),
         serving(probes(hub.health, hub.metrics), port=settings.status_port),
-        serving(admin.application(hub), path=settings.folder / "admin.sock"),
+        serving(admin.application(hub, console.registry), path=settings.folder / "admin.sock"),
         asyncio.TaskGroup() as services,
     ):
         for name, service in (

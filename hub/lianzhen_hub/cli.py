@@ -5,6 +5,7 @@ import asyncio
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import segno
@@ -18,6 +19,7 @@ from lianzhen_runtime.commandline import (
     settings_of,
 )
 from lianzhen_runtime.program import run_program
+from lianzhen_runtime.web import owner
 
 from . import __version__, app
 from .audit import check
@@ -63,6 +65,7 @@ def parser() -> argparse.ArgumentParser:
     audit.add_argument("--node", help="a box's log alone, or 'hub'")
     audit.add_argument("--head", help="SEQ:HASH of the hub's log, as a box or a paper keeps it")
     audit.add_argument("--json", action="store_true")
+    owner.add_verbs(verbs, homes=True)
     for verb in _LISTS:
         verbs.choices[verb].add_argument("--json", action="store_true")
     return top
@@ -92,6 +95,8 @@ def _do(options: argparse.Namespace, settings: Settings) -> int:
             path = f"/nodes/{options.node}/{options.verb}"
             _ask(settings, "POST", path, params={"key": options.key})
             print(f"{options.node}: {options.verb}d")
+        case "account" | "reset-password":
+            print("\n".join(owner.lines(options, partial(_ask, settings))))
         case "open":
             found = _ask(settings, "GET", f"/records/{options.id}", params={"by": options.by})
             print(pretty(found))

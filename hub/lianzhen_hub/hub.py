@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from lianzhen_protocol.identity import NodeId
 from lianzhen_runtime.keys import FileKeys
+from lianzhen_runtime.web.live import Live
 
 from . import __version__
 from .broker.configuration import BrokerSettings
@@ -50,6 +51,8 @@ class Hub:
         broker = BrokerSettings(address=settings.listen, port=settings.mqtt_port)
         self.broker = Broker(folder / "broker", broker, self.authority, names=settings.names)
         self.gate = Gate(self.fleet, self.authority, self.broker)
+        self.live = Live()
+        """What the console's pages are told as it happens."""
         self._watchers: list[Callable[[Collection[tuple[str, str]]], None]] = []
         self.ingest = Ingest(
             self.database,

@@ -30,6 +30,13 @@ class Settings(Section, frozen=True):
     https_port: Port = 8443
     mqtt_port: Port = 8883
 
+    console_port: Port = 8444
+    """Console of experts, admins and patients, HTTPS; no client certificates here."""
+
+    console_certificate: str | None = None
+    console_key: str | None = None
+    """Certificate chain and key (PEM) of the hub's public name; without them the hub's own."""
+
     status_port: Port = 8461
     """Loopback port of /health and /metrics; 0 takes any free one."""
 

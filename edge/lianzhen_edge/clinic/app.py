@@ -51,7 +51,7 @@ class Clinic:
             [HERE / "templates"],
             [HERE / "text"],
         )
-        self.registry = Registry(Doorman(self.console))
+        self.registry = Registry(Doorman(self.console), self._homes)
         self.console.add(self._areas())
         box.when_open(self._opened)
 
@@ -60,7 +60,7 @@ class Clinic:
         return (
             home.routes(box),
             login.routes(self.registry.doorman),
-            staff.routes(self.registry, self._homes),
+            staff.routes(self.registry),
             setup.routes(box, self.registry),
         )
 

@@ -16,6 +16,8 @@ from lianzhen_hub.ingest.projector import RECEIPTS
 from lianzhen_protocol.identity import NodeId, record_id
 from lianzhen_protocol.records import RecordSeen
 from lianzhen_runtime.problems import json_answer, problems
+from lianzhen_runtime.web import owner
+from lianzhen_runtime.web.staff import Registry
 
 from . import views
 
@@ -49,7 +51,7 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
     done: bool = True
 
 
-def application(hub: Hub) -> web.Application:
+def application(hub: Hub, registry: Registry) -> web.Application:
     """Every admin route."""
     app = web.Application(middlewares=[problems])
     desk = _Desk(hub)
@@ -66,6 +68,7 @@ def application(hub: Hub) -> web.Application:
             web.get("/notices", desk.view(lambda db, _: views.notices(db))),
             web.get("/records/{id}", desk.open),
             web.get("/status", desk.status),
+            *owner.routes(lambda: registry, lambda: ""),
         ]
     )
     return app

@@ -91,16 +91,19 @@ def row(account: Account, home: str = "") -> Row:
 class Registry:
     """Makes and changes accounts; what pages and command lines call."""
 
-    def __init__(self, doorman: Doorman) -> None:
+    def __init__(self, doorman: Doorman, homes: Homes) -> None:
         self.doorman = doorman
+        self.homes = homes
         self.store = doorman.console.store
 
     async def make(self, wanted: NewAccount, by: str, password: str = "") -> tuple[Account, str]:
         """A new account and its one-time password; with ``password`` that, for good.
 
-        Unfit for a login that is taken, a role that this home does not have, a weak password.
+        Unfit for a login that is taken, a home or role that there is not, a weak password.
         """
         profile = _profile(wanted)
+        if wanted.node not in {home.node for home in await self.homes()}:
+            raise Unfit("there is no such clinic here", "staff.no_home")
         chosen = password or accounts.one_time_password(secrets.token_bytes(10))
         if password and (weak := accounts.weakness(password, profile.login, profile.name)):
             raise Unfit(f"this password is refused: {weak}", f"login.weak_{weak}")
@@ -173,9 +176,10 @@ class Registry:
         raise NoSuchThing(f"there is no active account {login!r} here")
 
 
-def routes(registry: Registry, homes: Homes) -> Routes:
-    """The admin's pages about accounts, of the homes that ``homes`` gives."""
+def routes(registry: Registry) -> Routes:
+    """The admin's pages about the accounts of the registry's homes."""
     found = Routes()
+    homes = registry.homes
     found.entry("/staff", "staff.title", roles=ADMINS, order=80)
 
     async def theirs(visit: Visit) -> Account:
@@ -198,15 +202,13 @@ def routes(registry: Registry, homes: Homes) -> Routes:
     @found.post("/staff", roles=ADMINS)
     async def make(visit: Visit) -> web.Response:
         wanted = await visit.form(NewAccount)
-        places = await homes()
         try:
-            if wanted.node not in {home.node for home in places}:
-                raise Unfit("there is no such clinic")
             account, password = await registry.make(wanted, visit.actor.id)
         except Unfit as error:
             if visit.wants_json:
                 raise
             sentence = visit.t(error.word) if error.word else str(error)
+            places = await homes()
             return visit.page(
                 "staff/new.html", status=422, homes=places, roles=list(Role), wrong=sentence
             )

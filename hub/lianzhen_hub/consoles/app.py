@@ -1,0 +1,97 @@
+"""The hub's console: every area's routes behind one guard, over HTTPS on a port of its own.
+
+Areas are added in ``_areas``, one line each.
+"""
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncIterator, Collection, Iterable
+from pathlib import Path
+
+from lianzhen_hub.admin import views
+from lianzhen_hub.hub import Hub
+from lianzhen_protocol.accounts import Account, Role
+from lianzhen_runtime import tls
+from lianzhen_runtime.http import serving
+from lianzhen_runtime.web import login, staff
+from lianzhen_runtime.web.console import Console, ConsoleSettings
+from lianzhen_runtime.web.login import Doorman
+from lianzhen_runtime.web.routes import Routes
+from lianzhen_runtime.web.sessions import Session
+from lianzhen_runtime.web.staff import Home, Registry
+
+from . import fleet, home
+from .store import HubStore
+
+HERE = Path(__file__).parent
+_CHECK_SECONDS = 3600.0
+
+
+class HubConsole:
+    """Console and accounts of a hub."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        settings = ConsoleSettings(
+            title="hub.title", cookie=f"hub-{hub.settings.console_port}", admits=_admits
+        )
+        self.console = Console(
+            settings, HubStore(hub), hub.live, hub.now_ms, [HERE / "templates"], [HERE / "text"]
+        )
+        self.registry = Registry(Doorman(self.console), self._homes)
+        self.console.add(self._areas())
+        hub.on_change(self._changed)
+
+    def _areas(self) -> Iterable[Routes]:
+        hub = self._hub
+        return (
+            home.routes(hub),
+            login.routes(self.registry.doorman),
+            staff.routes(self.registry),
+            fleet.routes(hub),
+        )
+
+    @contextlib.asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        """Serve it for the length of a block."""
+        settings = self._hub.settings
+        context = tls.server_context(*self._pair())
+        app = self.console.application()
+        async with (
+            serving(app, host=settings.listen, port=settings.console_port, tls=context),
+            asyncio.TaskGroup() as tasks,
+        ):
+            keeping = tasks.create_task(self._keep(context), name="console certificate")
+            try:
+                yield
+            finally:
+                keeping.cancel()
+
+    def _pair(self) -> tuple[Path, Path]:
+        settings = self._hub.settings
+        if settings.console_certificate and settings.console_key:
+            return Path(settings.console_certificate), Path(settings.console_key)
+        path = self._hub.authority.issue_hub(settings.names).path
+        return path, path
+
+    async def _keep(self, context: ssl.SSLContext) -> None:
+        """New connections get the new certificate."""
+        while True:
+            await asyncio.sleep(_CHECK_SECONDS)
+            context.load_cert_chain(*self._pair())
+
+    async def _homes(self) -> list[Home]:
+        nodes = await self._hub.database.read(views.nodes)
+        clinics = [Home(node.node, node.clinic) for node in nodes if node.status == "active"]
+        return [Home("", ""), *clinics]
+
+    def _changed(self, sheets: Collection[tuple[str, str]]) -> None:
+        """A revoked account or an ended session leaves the live stream at once."""
+        if any(kind in {Account.SHEET, Session.SHEET} for kind, _ in sheets):
+            self.console.live.wake()
+
+
+def _admits(account: Account) -> bool:
+    """The hub's own people, and patients of every clinic; a clinic's staff stays at its box."""
+    return account.node == "" or set(account.profile.roles) == {Role.PATIENT}

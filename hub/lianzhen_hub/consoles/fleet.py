@@ -1,0 +1,79 @@
+"""What an administrator of the hub watches: boxes, notices, records that could not be applied."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+import segno
+from aiohttp import web
+from sqlalchemy import Connection
+
+from lianzhen_hub.admin import views
+from lianzhen_protocol.accounts import Role
+from lianzhen_runtime.web.routes import Routes, Visit
+
+if TYPE_CHECKING:
+    from lianzhen_hub.hub import Hub
+
+ADMINS = frozenset({Role.ADMIN})
+
+
+class NewClaim(msgspec.Struct, frozen=True, kw_only=True):
+    """A claim to print."""
+
+    box: str
+    clinic: str
+    days: int = 14
+
+
+class Reason(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a box is taken out of service."""
+
+    reason: str
+
+
+def routes(hub: "Hub") -> Routes:
+    """Pages of the fleet."""
+    found = Routes()
+    found.entry("/fleet", "fleet.title", roles=ADMINS, order=70)
+    found.entry("/notices", "fleet.notices", roles=ADMINS, order=71)
+    found.entry("/quarantine", "fleet.quarantine", roles=ADMINS, order=72)
+
+    def page(path: str, template: str, query: Callable[[Connection], object]) -> None:
+        @found.get(path, roles=ADMINS)
+        async def show(visit: Visit) -> web.Response:
+            return visit.page(template, rows=await hub.database.read(query))
+
+    page("/fleet", "fleet/nodes.html", views.nodes)
+    page("/notices", "fleet/notices.html", views.notices)
+    page("/quarantine", "fleet/quarantine.html", views.quarantine)
+
+    @found.post("/fleet/claims", roles=ADMINS)
+    async def claim(visit: Visit) -> web.Response:
+        wanted = await visit.form(NewClaim)
+        claim = await hub.fleet.new_claim(wanted.box, wanted.clinic, hub.public_url, wanted.days)
+        await _note(hub, visit, "claim-made", f"box/{wanted.box}")
+        image = segno.make(str(claim), error="m").svg_data_uri(scale=5)
+        return visit.page("fleet/claim.html", box=wanted.box, text=str(claim), image=image)
+
+    @found.post("/fleet/{node}/revoke", roles=ADMINS)
+    async def revoke(visit: Visit) -> web.Response:
+        wanted = await visit.form(Reason)
+        node = visit.match("node")
+        await hub.revoke(node, wanted.reason)
+        await _note(hub, visit, "box-revoked", f"node/{node}")
+        return visit.see_other("/fleet")
+
+    @found.post("/fleet/{node}/approve", roles=ADMINS)
+    async def approve(visit: Visit) -> web.Response:
+        node = visit.match("node")
+        await hub.fleet.approve(node, visit.query("key"))
+        await _note(hub, visit, "box-approved", f"node/{node}")
+        return visit.see_other("/fleet")
+
+    return found
+
+
+async def _note(hub: "Hub", visit: Visit, action: str, subject: str) -> None:
+    actor = visit.actor.id
+    await hub.transact(lambda page: page.audit(actor, action, subject))
