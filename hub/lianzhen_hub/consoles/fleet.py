@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from lianzhen_hub.admin import views
 from lianzhen_protocol.accounts import Role
+from lianzhen_protocol.audit import Action
 from lianzhen_runtime.web.routes import Routes, Visit
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def routes(hub: "Hub") -> Routes:
     async def claim(visit: Visit) -> web.Response:
         wanted = await visit.form(NewClaim)
         claim = await hub.fleet.new_claim(wanted.box, wanted.clinic, hub.public_url, wanted.days)
-        await _note(hub, visit, "claim-made", f"box/{wanted.box}")
+        await _note(hub, visit, "admit", f"box/{wanted.box}")
         image = segno.make(str(claim), error="m").svg_data_uri(scale=5)
         return visit.page("fleet/claim.html", box=wanted.box, text=str(claim), image=image)
 
@@ -61,19 +62,19 @@ def routes(hub: "Hub") -> Routes:
         wanted = await visit.form(Reason)
         node = visit.match("node")
         await hub.revoke(node, wanted.reason)
-        await _note(hub, visit, "box-revoked", f"node/{node}")
+        await _note(hub, visit, "revoke", f"node/{node}")
         return visit.see_other("/fleet")
 
     @found.post("/fleet/{node}/approve", roles=ADMINS)
     async def approve(visit: Visit) -> web.Response:
         node = visit.match("node")
         await hub.fleet.approve(node, visit.query("key"))
-        await _note(hub, visit, "box-approved", f"node/{node}")
+        await _note(hub, visit, "admit", f"node/{node}")
         return visit.see_other("/fleet")
 
     return found
 
 
-async def _note(hub: "Hub", visit: Visit, action: str, subject: str) -> None:
+async def _note(hub: "Hub", visit: Visit, action: Action, subject: str) -> None:
     actor = visit.actor.id
     await hub.transact(lambda page: page.audit(actor, action, subject))
