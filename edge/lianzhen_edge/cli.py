@@ -26,6 +26,7 @@ from lianzhen_runtime.commandline import (
 from lianzhen_runtime.errors import Unavailable
 from lianzhen_runtime.program import run_program
 from lianzhen_runtime.retry import pause
+from lianzhen_runtime.rules import load_rules
 from lianzhen_runtime.web import owner
 
 from . import __version__, app, auditing
@@ -93,6 +94,7 @@ def _scp(_options: argparse.Namespace, settings: Settings) -> int:
 
 
 def _check(_options: argparse.Namespace, settings: Settings) -> int:
+    load_rules(settings.policies)
     print(f"the configuration is good; state in {settings.folder}")
     return 0
 

@@ -10,6 +10,7 @@ from .dicom import meanings as dicom
 from .journal.book import Meanings
 from .opinions import meanings as opinions
 from .patients import meanings as patients
+from .settlement import meanings as settlement
 from .triage import meanings as triage
 
 MEANINGS: Final[Meanings] = {
@@ -20,5 +21,6 @@ MEANINGS: Final[Meanings] = {
     **dicom.MEANINGS,
     **opinions.MEANINGS,
     **patients.MEANINGS,
+    **settlement.MEANINGS,
     **triage.MEANINGS,
 }

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from . import auditing
 from .journal.errors import JournalError
+from .settlement import rules
 
 if TYPE_CHECKING:
     from .box import Box
@@ -27,3 +28,4 @@ def services(box: "Box") -> Iterable[Service]:
     for name, run in box.imaging.services():
         yield Service(name, run, (OSError, TimeoutError, JournalError))
     yield Service("audit", lambda: auditing.run(box.journal), (OSError, JournalError))
+    yield Service("rules", lambda: rules.keep(box.journal, box.settings), (OSError, JournalError))

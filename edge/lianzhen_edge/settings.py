@@ -63,6 +63,15 @@ class Settings(Section, frozen=True):
     )
     """TrueType files; each character is printed in the first that has it."""
 
+    policies: str | None = None
+    """Folder of ``*.toml`` with rules of settlement beside those that ship."""
+
+    insurance_region: str = "520300"
+    """Pooling region of the clinic (GB/T 2260), for patients whose card says no other."""
+
+    expert_level: str = "city"
+    """Level of the hospital that consults: which price list holds."""
+
     @property
     def folder(self) -> Path:
         """``state`` as a path."""

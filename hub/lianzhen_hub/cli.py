@@ -19,11 +19,13 @@ from lianzhen_runtime.commandline import (
     settings_of,
 )
 from lianzhen_runtime.program import run_program
+from lianzhen_runtime.rules import load_rules
 from lianzhen_runtime.web import owner
 
 from . import __version__, app
 from .audit import check
 from .settings import DEFAULT_FILE, Settings
+from .settlement.export import yuan
 
 
 def parser() -> argparse.ArgumentParser:
@@ -60,6 +62,12 @@ def parser() -> argparse.ArgumentParser:
     verbs.add_parser("quarantine", help="records that could not be applied")
     verbs.add_parser("notices", help="what an admin should know")
     verbs.add_parser("status", help="the state of every part")
+    ledger = verbs.add_parser("ledger", help="the accounts; and do they sum to zero?")
+    ledger.add_argument("action", nargs="?", choices=["export", "reverse"])
+    ledger.add_argument("claim", nargs="?", help="the claim to reverse")
+    ledger.add_argument("--reason", default="", help="why it is reversed")
+    ledger.add_argument("--by", default="", help="your name")
+    ledger.add_argument("--json", action="store_true")
     audit = verbs.add_parser("audit", help="is every audit log as it was written?")
     audit.add_argument("action", choices=["verify"])
     audit.add_argument("--node", help="a box's log alone, or 'hub'")
@@ -84,6 +92,7 @@ def _do(options: argparse.Namespace, settings: Settings) -> int:
         case "run":
             return run_program("lianzhen-hub", lambda: app.run(settings))
         case "check-config":
+            load_rules(settings.policies)
             print(f"the configuration is good; state in {settings.folder}")
         case "claim":
             _claim(options, settings)
@@ -100,6 +109,8 @@ def _do(options: argparse.Namespace, settings: Settings) -> int:
         case "open":
             found = _ask(settings, "GET", f"/records/{options.id}", params={"by": options.by})
             print(pretty(found))
+        case "ledger":
+            return _ledger(options, settings)
         case "audit":
             return _audit(options, settings)
         case _:
@@ -113,6 +124,30 @@ def _claim(options: argparse.Namespace, settings: Settings) -> None:
     if not options.text:
         segno.make(text, error="m").terminal(out=sys.stdout, compact=True)
     print(text)
+
+
+def _ledger(options: argparse.Namespace, settings: Settings) -> int:
+    if options.action == "export":
+        print("\n".join(_ask(settings, "GET", "/ledger/export")))
+        return 0
+    if options.action == "reverse":
+        said = {"reason": options.reason, "by": options.by}
+        found = _ask(settings, "POST", f"/ledger/{options.claim}/reverse", json=said)
+        print(pretty(found) if options.json else f"{found['claim']} is {found['state']}")
+        return 0
+    found = _ask(settings, "GET", "/ledger")
+    if options.json:
+        print(pretty(found))
+    else:
+        for row in found["accounts"]:
+            held = row["pending_debit_fen"] - row["pending_credit_fen"]
+            waits = f"  ({yuan(held)} pending)" if held else ""
+            print(f"{row['id']:40} {row['nature']:10} {yuan(row['fen']):>14}{waits}")
+        print(f"{found['claims']} claims, {found['transfers']} transfers, "
+              f"sum {yuan(found['sum_fen'])}")  # fmt: skip
+        if not found["sound"]:
+            print(f"BROKEN: {', '.join(found['wrong']) or 'the sum is not zero'}")
+    return 0 if found["sound"] else 1
 
 
 def _audit(options: argparse.Namespace, settings: Settings) -> int:

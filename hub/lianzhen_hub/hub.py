@@ -26,6 +26,7 @@ from .meanings import MEANINGS
 from .metrics import metrics
 from .page import HubPage
 from .settings import Settings
+from .settlement.desk import keep_rules
 from .status import Health, HubStatus
 from .store.database import Database
 from .store.sheets import HubSheets
@@ -70,6 +71,9 @@ class Hub:
         await self.database.__aenter__()
         # In a commit of their own: a piece of work that fails must not take the keys with it.
         await self.database.write(lambda db: self._page(db, self.now_ms()).keep_pseudonym_key())
+        await self.database.write(
+            lambda db: keep_rules(self._page(db, self.now_ms()), self.settings)
+        )
         await self.fleet.sync()
         return self
 

@@ -8,6 +8,7 @@ from .consultations import meanings as consultations
 from .imaging import meanings as imaging
 from .page import Meanings
 from .people import meanings as people
+from .settlement import meanings as settlement
 from .triage import meanings as triage
 from .vitals import meanings as vitals
 
@@ -17,6 +18,7 @@ MEANINGS: Final[Meanings] = {
     **consultations.MEANINGS,
     **imaging.MEANINGS,
     **people.MEANINGS,
+    **settlement.MEANINGS,
     **triage.MEANINGS,
     **vitals.MEANINGS,
 }

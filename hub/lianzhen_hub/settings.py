@@ -48,6 +48,9 @@ class Settings(Section, frozen=True):
     disk is all the safety there is, and the operator says so by leaving this setting as it is.
     """
 
+    policies: str | None = None
+    """Folder of ``*.toml`` with rules of settlement beside those that ship."""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @property

@@ -209,6 +209,8 @@ class Settlement(Sheet, frozen=True):
     state: State = State.PENDING
     posted: Split | None = None
     posted_ms: int | None = None
+    posted_by_policy: str = ""
+    posted_by_version: int = 0
     reversal: SettlementReversed | None = None
 
     @property
@@ -245,6 +247,18 @@ class Difference(Sheet, frozen=True):
     def index(self) -> Index:
         """By patient."""
         return Index(self.id, self.said.patient_id, self.said.reason, self.said.found_ms)
+
+
+def coverage_of(body: CoverageStated) -> Coverage:
+    """What a card said, as it is kept."""
+    return Coverage(
+        patient_id=body.patient_id,
+        region=body.region,
+        insurance=body.insurance,
+        account_fen=body.account_fen,
+        active=body.active,
+        stated_ms=body.stated_ms,
+    )
 
 
 def standing_of(book: Sheets, patient_id: str, service_ms: int, year: tuple[int, int]) -> Standing:

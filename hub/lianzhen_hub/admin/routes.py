@@ -5,7 +5,7 @@ accounts and roles come with the consoles.
 """
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -13,7 +13,12 @@ from sqlalchemy import Connection
 
 from lianzhen_hub.hub import Hub
 from lianzhen_hub.ingest.projector import RECEIPTS
-from lianzhen_protocol.identity import NodeId, record_id
+from lianzhen_hub.page import HubPage
+from lianzhen_hub.settlement import desk as settlement
+from lianzhen_hub.settlement import ledger
+from lianzhen_hub.settlement import views as money
+from lianzhen_hub.settlement.export import beancount
+from lianzhen_protocol.identity import record_id
 from lianzhen_protocol.records import RecordSeen
 from lianzhen_runtime.problems import json_answer, problems
 from lianzhen_runtime.web import owner
@@ -45,6 +50,13 @@ class Revocation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     reason: str
 
 
+class Reversal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Why a claim is taken back, and by whom."""
+
+    reason: Annotated[str, msgspec.Meta(min_length=1)]
+    by: Annotated[str, msgspec.Meta(min_length=1)]
+
+
 class Done(msgspec.Struct, frozen=True, kw_only=True):
     """It was done."""
 
@@ -67,6 +79,9 @@ def application(hub: Hub, registry: Registry) -> web.Application:
             web.get("/quarantine", desk.view(lambda db, _: views.quarantine(db))),
             web.get("/notices", desk.view(lambda db, _: views.notices(db))),
             web.get("/records/{id}", desk.open),
+            web.get("/ledger", desk.view(lambda db, _: money.of_ledger(db))),
+            web.get("/ledger/export", desk.export),
+            web.post("/ledger/{claim}/reverse", desk.reverse),
             web.get("/status", desk.status),
             *owner.routes(lambda: registry, lambda: ""),
         ]
@@ -112,13 +127,26 @@ class _Desk:
         person = request.query.get("by", "")
         hub = self._hub
         found = await hub.database.read(lambda db: views.opened(db, hub.vault, identity))
-        if person:
-            now_ms = hub.now_ms()
-            node = NodeId(found.about.node)
-            seen = RecordSeen(record_id=identity, seen_by=person, seen_ms=now_ms)
-            await hub.database.write(lambda db: hub.outbox.append(db, node, RECEIPTS, seen, now_ms))
-            await hub.ingest.told([node])
+
+        def note(page: HubPage) -> None:
+            page.audit(person or "admin", "read", f"record/{identity.hex()}")
+            if person:
+                seen = RecordSeen(record_id=identity, seen_by=person, seen_ms=page.now_ms)
+                page.send(found.about.node, RECEIPTS, seen)
+
+        await hub.transact(note)
         return json_answer(found)
+
+    async def export(self, _request: web.Request) -> web.Response:
+        text = await self._hub.database.read(lambda db: list(beancount(ledger.everything(db))))
+        return json_answer(text)
+
+    async def reverse(self, request: web.Request) -> web.Response:
+        said, claim = await _body(request, Reversal), request.match_info["claim"]
+        done = await self._hub.transact(
+            lambda page: settlement.reverse(page, claim, said.reason, said.by)
+        )
+        return json_answer({"claim": done.id, "state": done.state, "reversal": done.reversal})
 
     async def status(self, _request: web.Request) -> web.Response:
         return json_answer(self._hub.status())

@@ -4,8 +4,10 @@ Whatever happens at the hub goes through ``happen``: assignment, an expert's cli
 """
 
 from lianzhen_hub.page import HubPage
+from lianzhen_hub.settlement.pay import pay_expert
 from lianzhen_protocol.consultation import (
     STREAM,
+    Completed,
     Consultation,
     ConsultationOrdered,
     Event,
@@ -42,5 +44,7 @@ def stand(page: HubPage, found: Consultation) -> None:
     event = found.events[-1]
     page.put(found)
     page.send(found.node, STREAM, ConsultationOrdered(event=event, version=found.version))
+    if isinstance(event.what, Completed):
+        pay_expert(page, found)
     if event.by.who is not Who.HUB:
         page.audit(event.by.id, action_of(event.what), found.patient_id)

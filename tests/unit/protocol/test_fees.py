@@ -144,7 +144,7 @@ DAY, NIGHT = ms(2026, 11, 24, 14), ms(2026, 11, 24, 23)
         (10, "attending", DAY, False, 8_000),
         (15, "attending", DAY, False, 8_000),
         (16, "attending", DAY, False, 15_000),
-        (25, "deputy-chief", DAY, False, 18_000),
+        (25, "associate-chief", DAY, False, 18_000),
         (25, "chief", DAY, False, 22_500),
         (25, "chief", NIGHT, False, 27_000),
         (25, "chief", DAY, True, 29_250),
