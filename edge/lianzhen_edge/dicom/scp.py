@@ -23,9 +23,10 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
+from pydicom import config
 from pydicom.dataset import Dataset
 from pynetdicom import AE, AllStoragePresentationContexts, _config, evt
 from pynetdicom.dimse_primitives import C_STORE
@@ -100,6 +101,13 @@ def _uid(fields: dict[int, bytes], tag: int) -> str:
     return fields.get(tag, b"").decode("latin-1").rstrip("\0 ")
 
 
+class Ear(Protocol):
+    """Who is told."""
+
+    def tell(self, notice: Kept | Called) -> None:
+        """Say it soon, without waiting for an answer."""
+
+
 class Notices:
     """Tells the core, beside the associations. A notice that is lost is found by its rescan."""
 
@@ -144,7 +152,7 @@ class _UnixConnection(http.client.HTTPConnection):
 class Reception:
     """The answers to what callers ask. Runs on pynetdicom's threads, which own no state."""
 
-    def __init__(self, segments: SegmentLog, admissions: Admissions, notices: Notices) -> None:
+    def __init__(self, segments: SegmentLog, admissions: Admissions, notices: Ear) -> None:
         self._segments = segments
         self._admissions = admissions
         self._notices = notices
@@ -272,11 +280,20 @@ def entity(title: str, syntaxes: Sequence[str] = TRANSFER_SYNTAXES) -> AE:
     return found
 
 
+def judge_ourselves() -> None:
+    """What is no UID must reach us, so that its sender gets a status, and not an abort.
+
+    The libraries would refuse it, or warn of it with the value in the warning.
+    """
+    _config.VALIDATORS["UI"] = lambda _value: (True, "")
+    config.settings.reading_validation_mode = config.IGNORE
+    config.settings.writing_validation_mode = config.IGNORE
+
+
 async def run(settings: Settings) -> None:
     """Serve until cancelled. Unavailable, in one sentence, for what keeps it from starting."""
     log.configure(settings.log_level)
-    # What is no UID must reach us, so that its sender gets a status and not an abort.
-    _config.VALIDATORS["UI"] = lambda _value: (True, "")
+    judge_ourselves()
     folder = private_folder(settings.folder / FOLDER)
     segments = SegmentLog(
         folder, FileKeys(settings.folder / "keys"), reserve_bytes=2 * settings.disk_reserve_mb << 20

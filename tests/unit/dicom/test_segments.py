@@ -22,6 +22,7 @@ from lianzhen_edge.dicom.segments import (
 )
 from lianzhen_protocol.errors import SealBroken
 from lianzhen_runtime.keys import FileKeys
+from support.bad_disk import BadDisk
 
 SMALL = 64 * BLOCK
 
@@ -120,30 +121,6 @@ def test_a_damaged_first_block_hides_its_segment_only(tmp_path: Path, keys: File
         file.seek(20)
         file.write(b"\xff")
     assert content(folder, keys) == {b"2": b"two"}
-
-
-class BadDisk(Disk):
-    """Refuses what it is told to."""
-
-    def __init__(self) -> None:
-        self.sync_error: OSError | None = None
-        self.write_error: OSError | None = None
-        self.free = 1 << 40
-        self.syncs = 0
-
-    def pwrite(self, descriptor: int, content: memoryview, offset: int) -> None:
-        if self.write_error and offset:
-            raise self.write_error
-        super().pwrite(descriptor, content, offset)
-
-    def fdatasync(self, descriptor: int) -> None:
-        self.syncs += 1
-        if self.sync_error:
-            raise self.sync_error
-        super().fdatasync(descriptor)
-
-    def free_bytes(self, folder: Path) -> int:
-        return self.free
 
 
 def test_a_full_disk_is_said_and_gets_well(tmp_path: Path, keys: FileKeys) -> None:

@@ -1,0 +1,151 @@
+"""A modality for tests: images of its own, sent by pynetdicom as honestly or badly as one likes."""
+
+import hashlib
+import io
+import os
+import re
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pydicom
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pynetdicom import AE
+from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+
+NAME = "测试^患者"
+
+DCMTK = Path("/usr/bin")
+"""pynetdicom brings programs of the same names, which would come first in an environment."""
+
+
+def ct_slice(number: int, study: str, series: str, side: int = 64, **more: Any) -> Dataset:
+    """A CT slice of noise: no two are equal, and none compresses to anything else."""
+    noise = np.random.default_rng([number, side]).integers(0, 4096, (side, side), dtype=np.uint16)
+    found = Dataset()
+    found.file_meta = FileMetaDataset()
+    found.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    found.SpecificCharacterSet = "ISO_IR 192"
+    found.SOPClassUID, found.SOPInstanceUID = CTImageStorage, generate_uid()
+    found.StudyInstanceUID, found.SeriesInstanceUID = study, series
+    found.Modality, found.StudyDate = "CT", "20261124"
+    found.PatientName, found.PatientID = NAME, "P-0001"
+    found.SeriesNumber, found.InstanceNumber = 1, number
+    found.Rows = found.Columns = side
+    found.SamplesPerPixel, found.PhotometricInterpretation = 1, "MONOCHROME2"
+    found.BitsAllocated = found.BitsStored = 16
+    found.HighBit, found.PixelRepresentation = 15, 0
+    found.PixelData = noise.tobytes()
+    for keyword, value in more.items():
+        setattr(found, keyword, value)
+    return found
+
+
+def series(folder: Path, count: int, side: int = 64) -> list[Path]:
+    """Files of a noisy series."""
+    study, own = generate_uid(), generate_uid()
+    paths = [folder / f"{number:03d}.dcm" for number in range(count)]
+    for number, path in enumerate(paths):
+        ct_slice(number, study, own, side).save_as(path, enforce_file_format=True)
+    return paths
+
+
+def data_set(found: Dataset) -> bytes:
+    """A data set's bytes in explicit little endian, without any file around it."""
+    out = io.BytesIO()
+    pydicom.dcmwrite(out, found, implicit_vr=False, little_endian=True, enforce_file_format=False)
+    return out.getvalue()
+
+
+def pixels(file: bytes) -> str:
+    """Hash of the pixels as they lie in a Part 10 file."""
+    return hashlib.sha256(pydicom.dcmread(io.BytesIO(file)).PixelData).hexdigest()
+
+
+class Answer(NamedTuple):
+    """What came back for a C-STORE."""
+
+    status: int
+    comment: str
+
+
+class Sender:
+    """An open association."""
+
+    def __init__(self, association: Any) -> None:
+        self._association = association
+
+    def store(
+        self, content: bytes, sop_uid: str, sop_class: str = CTImageStorage, number: int = 1
+    ) -> Answer:
+        """One C-STORE with exactly these bytes."""
+        request = C_STORE()
+        request.MessageID = number
+        request.AffectedSOPClassUID = sop_class
+        request.AffectedSOPInstanceUID = sop_uid
+        request.Priority = 2
+        request.DataSet = io.BytesIO(content)
+        (context,) = (
+            each
+            for each in self._association.accepted_contexts
+            if each.abstract_syntax == CTImageStorage
+        )
+        self._association._reactor_checkpoint.clear()
+        try:
+            self._association.dimse.send_msg(request, context.context_id)
+            _, answer = self._association.dimse.get_msg(block=True)
+        finally:
+            self._association._reactor_checkpoint.set()
+        return Answer(answer.Status, answer.ErrorComment or "")
+
+    def echo(self) -> int:
+        """C-ECHO."""
+        return int(self._association.send_c_echo().Status)
+
+
+@contextmanager
+def association(port: int, title: str = "CT1") -> Iterator[Sender | None]:
+    """An association of our own; None if it was rejected."""
+    entity = AE(ae_title=title)
+    entity.add_requested_context(CTImageStorage, [ExplicitVRLittleEndian])
+    entity.add_requested_context(Verification)
+    opened = entity.associate("127.0.0.1", port)
+    try:
+        yield Sender(opened) if opened.is_established else None
+    finally:
+        if opened.is_established:
+            opened.release()
+        entity.shutdown()
+
+
+class Sent(NamedTuple):
+    """What dcmtk's storescu said."""
+
+    good: list[Path]
+    """Files that it was told Success for, in order."""
+    ended: int
+
+
+def storescu(port: int, files: Sequence[Path], *options: str, title: str = "CT1") -> Sent:
+    """Send files in one association by dcmtk, which is none of ours."""
+    command = [str(DCMTK / "storescu"), "-v", *options, "--aetitle", title, "127.0.0.1", str(port)]
+    done = subprocess.run(
+        [*command, *map(str, files)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"TCP_NODELAY": "1"},
+        timeout=60,
+    )
+    good, current = [], None
+    for line in (done.stdout + done.stderr).splitlines():
+        if found := re.search(r"Sending file: (.*)", line):
+            current = Path(found[1])
+        if "Received Store Response (Success)" in line and current is not None:
+            good.append(current)
+    return Sent(good, done.returncode)
