@@ -26,6 +26,9 @@ from lab import LabError
 TIMEOUT_SECONDS = 30.0
 TOTP_STEP_SECONDS = 30
 
+DCMTK = "/usr/bin"
+"""pynetdicom brings programs of the same names, which come first in our environment."""
+
 
 class Page(NamedTuple):
     """What a console answered: its JSON, or its text where it is no JSON."""
@@ -114,7 +117,7 @@ class Modality:
     def send(self, *files: Path) -> bool:
         """Send files in one association; whether every one of them was acknowledged."""
         command = [
-            *("storescu", "--aetitle", self._title, "--call", self._called),
+            *(f"{DCMTK}/storescu", "--aetitle", self._title, "--call", self._called),
             *("--propose-lossless", "127.0.0.1", str(self._port), *map(str, files)),
         ]
         done = subprocess.run(
@@ -128,7 +131,7 @@ class Modality:
 
     def echo(self) -> bool:
         """C-ECHO: whether we are let in."""
-        command = ["echoscu", "--aetitle", self._title, "--call", self._called]
+        command = [f"{DCMTK}/echoscu", "--aetitle", self._title, "--call", self._called]
         done = subprocess.run(
             [*command, "127.0.0.1", str(self._port)], capture_output=True, check=False
         )
