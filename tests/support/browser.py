@@ -1,0 +1,185 @@
+"""Pages in a real Chromium: signed in as every role, at both sizes, looked at and listened to.
+
+One hub and one box serve all browser tests of a session. The browser itself lives for a module:
+Playwright's loop would be in the way of tests that run one of their own. Every page leaves a
+picture in out/ (not in git). ``assert_clean`` is what each page must pass.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
+
+from lab import BoxProgram, HubProgram, lab
+from lianzhen_protocol.accounts import Role
+
+from .consoles import People, clinic_people, hub_people
+
+ROOT = Path(__file__).parents[2]
+OUT = ROOT / "out"
+AXE = ROOT / "web/node_modules/axe-core/axe.min.js"
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = [
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--disable-dev-shm-usage",  # a container's /dev/shm is 64 MB
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+    *(["--no-sandbox"] if os.geteuid() == 0 else []),
+]
+SIZES = {"desktop": (1280, 800), "phone": (390, 844)}
+CLINIC = "青山镇卫生院"
+
+
+class Site(NamedTuple):
+    """What the pages of a test session come from."""
+
+    hub: HubProgram
+    box: BoxProgram
+    node: str
+    clinic: People
+    centre: People
+
+
+class Heard(NamedTuple):
+    """What a page wrote on its console."""
+
+    errors: list[str]
+
+
+_heard: dict[Page, Heard] = {}
+
+
+def launch(driver: Playwright) -> Browser:
+    """Debian's Chromium."""
+    return driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+
+
+@pytest.fixture(scope="session")
+def site() -> Iterator[Site]:
+    """A hub and a box of its own, enrolled and online."""
+    with lab() as made:
+        hub = made.hub().start().wait()
+        box = made.box().start()
+        node = box.enrol(hub, CLINIC)
+        yield Site(hub, box, node, clinic_people(box), hub_people(hub))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """One Chromium for a module."""
+    if not Path(CHROMIUM).exists():
+        pytest.skip("chromium is not installed")
+    with sync_playwright() as driver:
+        found = launch(driver)
+        yield found
+        found.close()
+
+
+class Pages:
+    """Opens pages of one console, each in a context of its own."""
+
+    def __init__(self, browser: Browser, people: People, name: str) -> None:
+        self._browser = browser
+        self._people = people
+        self._name = name
+        self._contexts: list[BrowserContext] = []
+        self._pages: list[Page] = []
+        self.address = f"https://127.0.0.1:{people.port}"
+
+    def __call__(
+        self, role: Role | None, path: str = "/", size: str = "desktop", language: str = "zh-CN"
+    ) -> Page:
+        """``path`` as somebody of ``role`` sees it; None is nobody."""
+        width, height = SIZES[size]
+        context = self._browser.new_context(
+            viewport={"width": width, "height": height},
+            ignore_https_errors=True,  # trust has a test of its own
+            base_url=self.address,
+            has_touch=size == "phone",
+        )
+        self._contexts.append(context)
+        cookies = {"lz-language": language}
+        if role is not None:
+            cookies |= self._people.of(role).caller.cookies
+        context.add_cookies(
+            [{"name": key, "value": text, "url": self.address} for key, text in cookies.items()]
+        )
+        page = context.new_page()
+        listen(page)
+        self._pages.append(page)
+        page.goto(path)
+        return page
+
+    def close(self) -> None:
+        """Take the pictures and close."""
+        OUT.mkdir(exist_ok=True)
+        for number, page in enumerate(self._pages):
+            page.screenshot(path=OUT / f"{self._name}-{number}.png", full_page=True)
+        for context in self._contexts:
+            context.close()
+
+
+def listen(page: Page) -> None:
+    """Note what goes wrong on a page."""
+    heard = _heard[page] = Heard([])
+
+    def said(message: Any) -> None:
+        if message.type in {"error", "warning"}:
+            heard.errors.append(message.text)
+
+    page.on("console", said)
+    page.on("pageerror", lambda error: heard.errors.append(str(error)))
+    page.on("requestfailed", lambda request: heard.errors.append(f"failed: {request.url}"))
+
+
+OpenPage = Callable[..., Page]
+
+
+@pytest.fixture
+def clinic_page(request: pytest.FixtureRequest, browser: Browser, site: Site) -> Iterator[Pages]:
+    """``clinic_page(role, path, size, language)``: a page of the clinic's console."""
+    pages = Pages(browser, site.clinic, _file_name(request))
+    yield pages
+    pages.close()
+
+
+@pytest.fixture
+def hub_page(request: pytest.FixtureRequest, browser: Browser, site: Site) -> Iterator[Pages]:
+    """The same of the hub's console."""
+    pages = Pages(browser, site.centre, _file_name(request))
+    yield pages
+    pages.close()
+
+
+def _file_name(request: pytest.FixtureRequest) -> str:
+    name: str = request.node.name
+    return "".join(sign if sign.isalnum() else "-" for sign in name)
+
+
+def assert_clean(page: Page) -> None:
+    """Nothing serious for axe, silence on the console, nothing wider than the screen, and no
+    control too small for a thumb.
+    """
+    page.evaluate(AXE.read_text(encoding="utf-8") + ";undefined")
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    serious = [
+        f"{one['id']}: {one['nodes'][0]['html'][:160]}"
+        for one in found["violations"]
+        if one["impact"] in {"serious", "critical"}
+    ]
+    assert serious == [], page.url
+    wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+    assert wide <= 0, f"{page.url} is {wide} px wider than the screen"
+    small = page.evaluate(
+        """[...document.querySelectorAll('button, .button, input:not([type=hidden]), select')]
+        .filter((one) => one.checkVisibility())
+        .map((one) => one.closest('label.check') ?? one)
+        .filter((one) => one.getBoundingClientRect().height < 40)
+        .map((one) => one.outerHTML.slice(0, 120))"""
+    )
+    assert small == [], page.url
+    assert _heard[page].errors == [], page.url
