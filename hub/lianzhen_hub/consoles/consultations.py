@@ -2,6 +2,7 @@
 case's address (``/cases/{id}/vitals``) and ask ``access.case_of`` who may see them.
 """
 
+from collections.abc import Collection
 from typing import Annotated, Final
 
 import msgspec
@@ -15,6 +16,7 @@ from lianzhen_hub.page import HubPage
 from lianzhen_protocol.accounts import Actor, Role
 from lianzhen_protocol.consultation import Consultation
 from lianzhen_protocol.departments import DEPARTMENTS
+from lianzhen_protocol.matching import Expert
 from lianzhen_protocol.people import Patient
 from lianzhen_runtime.web.routes import Routes, Visit
 
@@ -38,6 +40,8 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
 def routes(hub: Hub) -> Routes:
     """Everything of this area."""
     found, pages = Routes(), _Pages(hub)
+    hub.live.on_presence(hub.presence.pages)
+    hub.on_change(lambda changed: _tell(hub, changed))
     found.entry("/inbox", "consultations.inbox", roles=EXPERTS, order=10)
     found.get("/inbox", roles=EXPERTS)(pages.inbox)
     found.get("/inbox/fragment", roles=EXPERTS)(pages.inbox_fragment)
@@ -47,6 +51,12 @@ def routes(hub: Hub) -> Routes:
     found.post("/cases/{id}/decline", roles=EXPERTS)(pages.decline)
     found.post("/cases/{id}/start", roles=EXPERTS)(pages.start)
     return found
+
+
+def _tell(hub: Hub, changed: Collection[tuple[str, str]]) -> None:
+    """Open inboxes and cases look again; what they may see is decided when they ask."""
+    if any(kind in {Consultation.SHEET, Expert.SHEET} for kind, _ in changed):
+        hub.live.tell("consultation", roles=frozenset({Role.EXPERT, Role.PATIENT}))
 
 
 class _Pages:
