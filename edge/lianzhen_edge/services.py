@@ -29,3 +29,4 @@ def services(box: "Box") -> Iterable[Service]:
         yield Service(name, run, (OSError, TimeoutError, JournalError))
     yield Service("audit", lambda: auditing.run(box.journal), (OSError, JournalError))
     yield Service("rules", lambda: rules.keep(box.journal, box.settings), (OSError, JournalError))
+    yield from box.devices.services()

@@ -69,7 +69,7 @@ class Clinic:
     async def serving(self) -> AsyncIterator[None]:
         """Serve console and setup page for the length of a block."""
         box = self._box
-        authority = BrowserAuthority(box.settings.folder / "browser", box.clock.now)
+        authority = box.authority
         box.browser_fingerprint = authority.fingerprint
         context = tls.server_context(*self._pair(authority))
         page = trust.application(self.console.look, authority, box.settings.console_port)
