@@ -45,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     verbs.add_parser("check-config", help="say what is wrong with the configuration, if anything")
     claim = verbs.add_parser("claim", help="enrol a blank box with the claim that the hub printed")
     claim.add_argument("text", help="lianzhen:claim?...")
+    verbs.add_parser("triage", help="run the model's process; the box starts it by itself")
     put = verbs.add_parser("put", help="store diagnostic records and see them go through")
     put.add_argument("text", help="what they say")
     put.add_argument("--stream", default="record.diagnostic")
@@ -97,6 +98,12 @@ def _check(_options: argparse.Namespace, settings: Settings) -> int:
     load_rules(settings.policies)
     print(f"the configuration is good; state in {settings.folder}")
     return 0
+
+
+def _triage(_options: argparse.Namespace, settings: Settings) -> int:
+    from .triage import process  # onnxruntime, for this verb alone
+
+    return run_program("lianzhen-edge triage", lambda: process.run(settings))
 
 
 def _claim(options: argparse.Namespace, settings: Settings) -> int:
@@ -222,6 +229,7 @@ _VERBS: dict[str, Callable[[argparse.Namespace, Settings], int]] = {
     "status": _status,
     "modalities": _modalities,
     "item": _item,
+    "triage": _triage,
     "audit": _audit,
     "account": _accounts,
     "reset-password": _accounts,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from . import auditing
 from .journal.errors import JournalError
 from .settlement import rules
+from .triage import wiring as triage
 
 if TYPE_CHECKING:
     from .box import Box
@@ -29,4 +30,5 @@ def services(box: "Box") -> Iterable[Service]:
         yield Service(name, run, (OSError, TimeoutError, JournalError))
     yield Service("audit", lambda: auditing.run(box.journal), (OSError, JournalError))
     yield Service("rules", lambda: rules.keep(box.journal, box.settings), (OSError, JournalError))
-    yield from box.devices.services()
+    for name, run in triage.services(box):
+        yield Service(name, run)

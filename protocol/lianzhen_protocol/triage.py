@@ -374,11 +374,9 @@ def suggest(
     )
 
 
-def says_more(new: TriageSuggested, old: TriageSuggested | None) -> bool:
+def says_more(new: TriageSuggested, old: TriageSuggested) -> bool:
     """Whether ``new`` is worth a record: it differs in what it says, or the old one is old."""
-    if old is None or new.at_ms - old.at_ms >= REPEAT_MS:
-        return True
-    return _said(new) != _said(old)
+    return new.at_ms - old.at_ms >= REPEAT_MS or _said(new) != _said(old)
 
 
 def _said(body: TriageSuggested) -> tuple[object, ...]:

@@ -182,7 +182,6 @@ def test_the_threshold_itself_counts(
 
 def test_it_speaks_again_when_it_has_something_to_say() -> None:
     first = suggestion()
-    assert says_more(first, None)
     assert not says_more(suggestion(state(pulse=72.0), at_ms=NOW + 1000), first)
     assert says_more(suggestion(state(pulse=120.0), at_ms=NOW + 1000), first)
     assert says_more(suggestion(state(spo2=None), at_ms=NOW + 1000), first)
