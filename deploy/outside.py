@@ -41,12 +41,10 @@ class Page(NamedTuple):
 class Browser:
     """A browser that trusts one CA: cookies, forms, JSON. Raises LabError with the page's words."""
 
-    def __init__(self, address: str, ca: Path | str | None = None) -> None:
+    def __init__(self, address: str, ca: str | bytes) -> None:
+        """``ca``: the authority that was installed, PEM (str) or DER (bytes)."""
         self.address = address.rstrip("/")
-        self._context = ssl.create_default_context()
-        if ca is not None:
-            text = ca.read_text() if isinstance(ca, Path) else ca
-            self._context.load_verify_locations(cadata=text)
+        self._context = ssl.create_default_context(cadata=ca)
         self._opener = urllib.request.build_opener(
             urllib.request.HTTPSHandler(context=self._context),
             urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar()),
@@ -106,6 +104,36 @@ def totp(secret: str, at: float | None = None) -> str:
     offset = digest[-1] & 15
     number = struct.unpack_from(">I", digest, offset)[0] & 0x7FFFFFFF
     return f"{number % 1_000_000:06d}"
+
+
+PASSWORD = "four cats on a roof"  # noqa: S105 - of people who live for one demonstration
+
+
+class Person(NamedTuple):
+    """Somebody who is signed in to a console."""
+
+    id: str
+    name: str
+    login: str
+    browser: Browser
+    secret: str
+    """Of the second factor, in base 32; empty without one."""
+
+
+def second_factor(browser: Browser) -> str:
+    """Set an authenticator app up; its secret."""
+    secret: str = browser.get("/account/second")["secret"]
+    browser.post("/account/second", {"code": totp(secret)})
+    return secret
+
+
+def first_visit(browser: Browser, made: Mapping[str, str], name: str, *, second: bool) -> Person:
+    """Sign in with a one-time password, choose another, set a second factor up if need be."""
+    browser.post("/login", {"login": made["login"], "password": made["password"]})
+    change = {"old": made["password"], "new": PASSWORD, "again": PASSWORD}
+    browser.post("/account/password", change)
+    secret = second_factor(browser) if second else ""
+    return Person(made["id"], name, made["login"], browser, secret)
 
 
 class Modality:
