@@ -3,23 +3,14 @@
 The line is a proxy in this program; the box dials it because the port in its identity says so.
 """
 
-import json
 import random
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from lab import BoxProgram, Lab, wait_until
+from lab import Lab, wait_until
 from line import CHUNK, Line
-from support.lab_fixtures import HubLedger, Pair, Writer, note, put_all, settled
-
-
-def dial(box: BoxProgram, port: int) -> None:
-    """Let an enrolled box find its broker at another port."""
-    for path in Path(box.state, "identity").glob("*/identity.json"):
-        about = json.loads(path.read_bytes())
-        path.write_text(json.dumps(about | {"mqtt_port": port}))
+from support.lab_fixtures import HubLedger, Pair, Writer, dial, note, put_all, settled
 
 
 @pytest.fixture(scope="module")

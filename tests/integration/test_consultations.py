@@ -1,0 +1,256 @@
+"""Consultations on real programs: asked at the clinic, judged, placed and taken at the hub.
+
+One hub, one box with a line between them that can be cut, two experts at their consoles.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import pytest
+
+from lab import BoxProgram, HubProgram, Lab, wait_until
+from lianzhen_protocol.accounts import Role
+from line import Line
+from support.consoles import Caller, People, Person, clinic_people, enter, hub_people
+from support.lab_fixtures import dial
+from support.patients import registered
+
+ACCEPT_SECONDS = 3
+
+
+class World(NamedTuple):
+    """Everybody and everything."""
+
+    hub: HubProgram
+    box: BoxProgram
+    line: Line
+    doctor: Person
+    nurse: Person
+    admin: Person
+    experts: tuple[Person, Person]
+    patient: str
+
+    def ask(self, **changes: object) -> str:
+        """The doctor asks cardiology about the patient; the consultation's id."""
+        wanted = {
+            "complaint": "胸痛两小时",
+            "department": "03.04",
+            "ask": True,
+            "consent": True,
+            "consent_given_by": "张三",
+        }
+        path = f"/patients/{self.patient}/consultations"
+        reply = self.doctor.caller.post(path, wanted | changes)
+        assert reply.status == 200, reply
+        return str(reply.body["id"])
+
+    def at_clinic(self, case: str) -> dict[str, Any]:
+        """The consultation as the clinic sees it."""
+        found = self.doctor.caller.get(f"/consultations/{case}").body["case"]
+        assert isinstance(found, dict)
+        return found
+
+    def cancel(self, case: str) -> None:
+        """The doctor takes it back."""
+        reply = self.doctor.caller.post(f"/consultations/{case}/cancel", {"reason": "好转"})
+        assert reply.status == 200, reply
+
+
+def inbox(expert: Person) -> dict[str, Any]:
+    """Asking for it also says that the expert is there."""
+    found = expert.caller.get("/inbox").body["inbox"]
+    assert isinstance(found, dict)
+    return found
+
+
+def listed(expert: Person, part: str) -> list[str]:
+    """Ids in one part of the inbox."""
+    return [row["id"] for row in inbox(expert)[part]]
+
+
+def profile(world_admin: Person, expert: Person, **changes: object) -> None:
+    """An admin says what an expert may be asked."""
+    wanted: dict[str, object] = {"title": "chief", "departments": ["03.04"]}
+    reply = world_admin.caller.post(f"/experts/{expert.id}", wanted | changes)
+    assert reply.status == 200, reply
+
+
+@pytest.fixture(scope="module")
+def world(place: Lab) -> Iterator[World]:
+    hub = place.hub(accept_seconds=ACCEPT_SECONDS).start().wait()
+    box = place.box().start()
+    node = box.enrol(hub)
+    line = Line(hub.mqtt_port)
+    box.stop()
+    dial(box, line.port)
+    patient = registered(box, node)
+    box.start().wait()
+    clinic, people = clinic_people(box), hub_people(hub)
+    experts = tuple(_expert(people, name) for name in ("chen", "liu"))
+    found = World(
+        hub,
+        box,
+        line,
+        clinic.of(Role.DOCTOR),
+        clinic.of(Role.NURSE),
+        people.of(Role.ADMIN),
+        (experts[0], experts[1]),
+        patient,
+    )
+    yield found
+    line.close()
+
+
+def _expert(people: People, name: str) -> Person:
+    return enter(people.port, people.make(name, Role.EXPERT), second=True)
+
+
+class Feed:
+    """An open page: the stream of a console, read beside the test."""
+
+    def __init__(self, caller: Caller) -> None:
+        context = ssl._create_unverified_context()
+        self._connection = http.client.HTTPSConnection(
+            "127.0.0.1", caller.port, context=context, timeout=30
+        )
+        cookie = "; ".join(f"{name}={text}" for name, text in caller.cookies.items())
+        self._connection.request("GET", "/live", headers={"Cookie": cookie})
+        self._answer = self._connection.getresponse()
+        assert self._answer.status == 200
+        self.heard: list[tuple[float, str]] = []
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+
+    def _listen(self) -> None:
+        try:
+            while line := self._answer.readline():
+                if line.startswith(b"event: "):
+                    self.heard.append((time.monotonic(), line[7:].strip().decode()))
+        except (OSError, ValueError, http.client.HTTPException, AttributeError):
+            return  # it was closed
+
+    def close(self) -> None:
+        """The page is closed."""
+        with contextlib.suppress(OSError):  # the hub died before
+            self._connection.sock.shutdown(socket.SHUT_RDWR)
+        self._thread.join(10)
+        self._connection.close()
+
+
+def test_nobody_is_there_and_the_clinic_and_an_admin_are_told(world: World) -> None:
+    case = world.ask()
+    profile(world.admin, world.experts[0])
+    wait_until(
+        "the clinic sees that nobody is online",
+        lambda: world.at_clinic(case)["waits"] == "nobody-online",
+    )
+    notices = world.hub.json("notices")
+    assert "nobody-online" in {notice["code"] for notice in notices}
+    world.cancel(case)
+    wait_until("the hub agrees", lambda: world.at_clinic(case)["waiting"] == [])
+
+
+def test_a_nurse_drafts_and_only_a_doctor_asks(world: World) -> None:
+    path = f"/patients/{world.patient}/consultations"
+    wanted = {"complaint": "胸痛", "department": "03.04", "ask": True, "consent": True}
+    refused = world.nurse.caller.post(path, wanted | {"consent_given_by": "张三"})
+    assert (refused.status, refused.body["code"]) == (409, "not-allowed")
+    draft = world.nurse.caller.post(path, wanted | {"ask": False}).body["id"]
+    assert world.at_clinic(draft)["state"] == "draft"
+    no_consent = world.doctor.caller.post(f"/consultations/{draft}", wanted | {"consent": False})
+    assert (no_consent.status, no_consent.body["code"]) == (422, "consent-missing")
+    assert world.at_clinic(draft)["state"] == "draft"
+    world.cancel(draft)
+
+
+def test_a_case_is_in_the_inbox_within_two_seconds_and_moves_on_when_nobody_accepts(
+    world: World,
+) -> None:
+    first, second = world.experts
+    profile(world.admin, first)
+    profile(world.admin, second, title="resident")
+    feed, other = Feed(first.caller), Feed(second.caller)  # their pages are open: both are there
+    try:
+        asked_at = time.monotonic()
+        case = world.ask()
+        took = wait_until("the case is in the inbox", lambda: case in listed(first, "asked"))
+        heard = [when for when, kind in feed.heard if kind == "consultation" and when > asked_at]
+        assert took < 2.0
+        assert heard[0] - asked_at < 2.0
+        seen = first.caller.get(f"/cases/{case}").body
+        assert (seen["case"]["complaint"], seen["patient"]["name"]) == ("胸痛两小时", "张三")
+        assert {each["name"] for each in seen["case"]["match"]["factors"]} >= {"title", "free"}
+        assert second.caller.get(f"/cases/{case}").status == 404
+
+        wait_until("it moves on", lambda: case in listed(second, "asked"))
+        assert time.monotonic() - asked_at >= ACCEPT_SECONDS
+        gone = [first.caller.get(f"/cases/{case}"), first.caller.post(f"/cases/{case}/start")]
+        assert [reply.status for reply in gone] == [404, 404]
+
+        assert second.caller.post(f"/cases/{case}/accept").status == 200
+        assert second.caller.post(f"/cases/{case}/start").status == 200
+        wait_until(
+            "the clinic sees it", lambda: world.at_clinic(case)["confirmed"] == "in-progress"
+        )
+        shown = world.at_clinic(case)
+        assert shown["expert"]["name"] == "测试liu"
+        happened = [event["what"]["what"] for event in shown["events"]]
+        assert happened == [
+            "drafted", "edited", "submitted", "assigned", "expired", "assigned", "accepted",
+            "started",
+        ]  # fmt: skip
+    finally:
+        feed.close()
+        other.close()
+    world.cancel(case)
+
+
+def test_asked_with_the_line_down_it_arrives_when_the_line_is_back(world: World) -> None:
+    first, _ = world.experts
+    feed = Feed(first.caller)
+    try:
+        world.line.down = True
+        world.line.reset()
+        case = world.ask(complaint="断网时的申请")
+        shown = world.at_clinic(case)
+        assert (shown["state"], shown["confirmed"], len(shown["waiting"])) == ("pending", None, 3)
+        own = world.doctor.caller.get(f"/consultations/{case}").body["own"]
+        assert {each["item"]["state"] for each in own} <= {"stored", "sent"}
+        world.hub.kill()  # and the hub dies meanwhile
+        world.hub.start().wait()
+        world.line.down = False
+        wait_until("the expert is asked", lambda: case in listed(first, "asked"))
+        assert first.caller.post(f"/cases/{case}/accept").status == 200
+        wait_until("the clinic sees it", lambda: world.at_clinic(case)["confirmed"] == "accepted")
+        own = world.doctor.caller.get(f"/consultations/{case}").body["own"]
+        assert {each["item"]["state"] for each in own} == {"safe"}
+    finally:
+        world.line.down = False
+        feed.close()
+    world.cancel(case)
+
+
+def test_a_deadline_outlives_the_hub(world: World) -> None:
+    first, second = world.experts
+    profile(world.admin, second)
+    profile(world.admin, first, on_leave=True)
+    inbox(second)
+    case = world.ask()
+    wait_until("the expert is asked", lambda: case in listed(second, "asked"))
+    world.hub.kill()
+    world.hub.start().wait()
+    wait_until("it expired", lambda: world.at_clinic(case)["waits"] == "all-asked")
+    assert case in listed(second, "open")  # offered to all who fit, also to who was asked
+    assert second.caller.post(f"/cases/{case}/accept").status == 200
+    declined = second.caller.post(f"/cases/{case}/decline", {"reason": "临时有手术"})
+    assert declined.status == 200
+    wait_until("the clinic reads why", lambda: "临时有手术" in str(world.at_clinic(case)["events"]))
+    world.cancel(case)
