@@ -244,7 +244,8 @@ class BoxProgram(Program):
             "status_port": self.status_port,
             "console_port": self.console_port,
             "setup_port": self.setup_port,
-            "dicom_port": 0,  # modalities are asked for where a test or a story has some
+            "dicom_port": 0,  # modalities and wearables are asked for where a test or a story
+            "device_port": 0,  # has some
         }
         super().__init__(folder, found | settings)
 

@@ -24,10 +24,13 @@ from lianzhen_runtime.web.live import Live
 
 from . import __version__
 from .appliance import enrolment, identity
+from .appliance.browser_trust import BrowserAuthority
 from .appliance.clock import TrustedClock
 from .appliance.hardware import hardware_id
 from .appliance.identity import Identity
 from .clinic.setup import remember
+from .devices.broker import Listeners
+from .devices.devices import Devices
 from .dicom.imaging import Imaging
 from .dicom.upload import Line
 from .journal.journal import Journal
@@ -90,6 +93,14 @@ class Box:
         """What the console's pages are told as it happens."""
         self.browser_fingerprint = ""
         """SHA-256 of the authority that PCs install to trust the console."""
+        self.authority = BrowserAuthority(self._folder / "browser", self.clock.now)
+        self.devices = Devices(
+            self._folder / "devices",
+            Listeners(settings.listen, settings.device_port, settings.device_plain_port),
+            lambda: self.journal,
+            self.authority,
+            self.clock,
+        )
 
     # -- life
 

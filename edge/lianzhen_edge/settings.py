@@ -45,6 +45,12 @@ class Settings(Section, frozen=True):
     dicom_ae_title: Annotated[str, msgspec.Meta(pattern="^[!-~]{1,16}$")] = "LIANZHEN"
     """Our AE title, to be typed into the modalities."""
 
+    device_port: Port = 8884
+    """Port where wearables publish, MQTT over TLS; 0: none is opened."""
+
+    device_plain_port: Port = 0
+    """The same without TLS, for devices that have none: their passwords go in clear."""
+
     hardware_id_file: str | None = None
     """File that names this machine, where the device tree and DMI do not."""
 

@@ -19,6 +19,7 @@ from .admin import routes as admin
 from .audit import notary
 from .audit.notary import Notary
 from .consoles.app import HubConsole
+from .consultations.service import Assignments
 from .fleet.routes import PREFIX, Enrolment
 from .hub import Hub
 from .imaging.upload import Uploads
@@ -42,6 +43,7 @@ async def _serve(hub: Hub, settings: Settings) -> None:
     pair = hub.authority.issue_hub(settings.names).path
     server = tls.server_context(pair, pair, hub.authority.ca_pem)
     console = HubConsole(hub)
+    assignments = Assignments(hub, settings.accept_seconds)
     async with (
         serving(_public(hub), host=settings.listen, port=settings.https_port, tls=server),
         console.serving(),
@@ -55,6 +57,7 @@ async def _serve(hub: Hub, settings: Settings) -> None:
             ("ingest", lambda: _ingest(hub)),
             ("projection", hub.ingest.project),
             ("audit", Notary(hub, settings.folder / notary.FILE).run),
+            ("assignment", assignments.run),
             ("certificate", lambda: _keep_certificate(hub, settings, server)),
         ):
             services.create_task(supervised(name, service, faults=_FAULTS, cap=5.0), name=name)

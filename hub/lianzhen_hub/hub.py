@@ -15,6 +15,7 @@ from . import __version__
 from .broker.configuration import BrokerSettings
 from .broker.gate import Gate
 from .broker.mosquitto import Broker
+from .consultations.presence import Presence
 from .fleet.authority import Authority
 from .fleet.fleet import Fleet
 from .imaging.store import ObjectStore
@@ -51,6 +52,7 @@ class Hub:
         self.signer = self.authority.signer()
         broker = BrokerSettings(address=settings.listen, port=settings.mqtt_port)
         self.broker = Broker(folder / "broker", broker, self.authority, names=settings.names)
+        self.presence = Presence(self.now_ms)
         self.gate = Gate(self.fleet, self.authority, self.broker)
         self.live = Live()
         """What the console's pages are told as it happens."""

@@ -51,6 +51,9 @@ class Settings(Section, frozen=True):
     policies: str | None = None
     """Folder of ``*.toml`` with rules of settlement beside those that ship."""
 
+    accept_seconds: Annotated[int, msgspec.Meta(ge=1, le=86_400)] = 300
+    """How long an expert who is asked has to accept; then the next one is asked."""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @property

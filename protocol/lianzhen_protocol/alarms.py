@@ -7,16 +7,16 @@ does. Missing data are an alarm of their own, of the lowest priority.
 """
 
 import enum
-from typing import ClassVar, Final
+from typing import ClassVar, Final, NamedTuple
 
 import msgspec
 
-from . import news2
+from . import news2, triage
 from .errors import RecordError
-from .people import By
+from .people import By, Patient, china_day
 from .records import Body, Milliseconds
 from .sheets import Index, Sheet, Sheets
-from .vitals import Latest, Parameter, Vitals
+from .vitals import Vitals
 
 STREAM: Final = "alarm.clinic"
 
@@ -54,7 +54,7 @@ class Condition(enum.StrEnum):
 
 
 class EndReason(enum.StrEnum):
-    """Why an alarm ended; every end but REPLACED comes after the acknowledgement."""
+    """Why an alarm ended; OVER and NO_VALUES come after the acknowledgement only."""
 
     OVER = "over"
     NO_VALUES = "no-values"
@@ -173,26 +173,27 @@ class Danger(msgspec.Struct, frozen=True):
 SILENCE: Final = Danger(Severity.TECHNICAL, (Condition.SILENT,))
 
 
-def scored(state: Vitals, now_ms: int, scale: news2.Scale = 1) -> news2.News2:
+class Assessment(NamedTuple):
+    """NEWS2 of a subject now, or why it does not hold for them."""
+
+    score: news2.News2 | None
+    exempt: news2.Exempt | None
+
+
+def scored(state: Vitals | None, now_ms: int, scale: news2.Scale = 1) -> news2.News2:
     """NEWS2 of what still speaks for the present; the rest is missing."""
-    known = state.present(now_ms)
+    return news2.score(triage.observe(state, now_ms).vitals, scale)
 
-    def number(parameter: Parameter) -> float | None:
-        return known.get(parameter, Latest()).value
 
-    oxygen, awake = number(Parameter.OXYGEN), known.get(Parameter.CONSCIOUSNESS)
-    return news2.score(
-        news2.Vitals(
-            respiration=number(Parameter.RESPIRATION),
-            spo2=number(Parameter.SPO2),
-            oxygen=None if oxygen is None else oxygen > 0,
-            systolic=number(Parameter.SYSTOLIC),
-            pulse=number(Parameter.PULSE),
-            consciousness=news2.Consciousness(awake.code) if awake else None,
-            temperature=number(Parameter.TEMPERATURE),
-        ),
-        scale,
-    )
+def assess(sheets: Sheets, subject: str, now_ms: int) -> Assessment:
+    """NEWS2 of a patient, or of whoever wears a device that is on nobody by name."""
+    patient = sheets.get(Patient, subject)
+    if patient is not None:
+        age = patient.age_on(china_day(now_ms))
+        if (exempt := news2.exempt(age, patient.pregnant)) is not None:
+            return Assessment(None, exempt)
+    state, scale = sheets.get(Vitals, subject), triage.scale_of(sheets, subject)
+    return Assessment(scored(state, now_ms, scale), None)
 
 
 def danger(score: news2.News2) -> Danger | None:

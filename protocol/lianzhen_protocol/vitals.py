@@ -266,14 +266,6 @@ class Vitals(Sheet, frozen=True, kw_only=True):
         """By its subject."""
         return Index(self.subject, self.subject, "", self.heard_ms)
 
-    def present(self, now_ms: int) -> dict[Parameter, Latest]:
-        """The values that still speak for the present."""
-        return {
-            parameter: latest
-            for parameter, latest in self.latest.items()
-            if latest.at_ms and now_ms - latest.at_ms <= MEANING[parameter].holds_ms
-        }
-
 
 def folded(state: Vitals, reading: Reading) -> Vitals:
     """``state`` after one more reading; readings may come in any order."""

@@ -1,6 +1,7 @@
 /**
  * `<lz-live on="alarm image" src="/alarms/fragment">…</lz-live>`: what stands in it is loaded anew
- * when one of these things happens, and when the line was cut. Plain HTML until then.
+ * when one of these things happens, and when the line was cut. Plain HTML until then; with the
+ * attribute `now` it is loaded at once, for parts of a page that another area makes.
  *
  * `<lz-age since="…ms">`: how long ago, in words that go on counting.
  */
@@ -15,6 +16,7 @@ class Live extends HTMLElement {
   connectedCallback() {
     const kinds = (this.getAttribute('on') ?? '').split(/\s+/).filter(Boolean);
     this.stops = [...kinds, 'reset'].map((kind) => listen(kind, () => this.soon()));
+    if (this.hasAttribute('now')) void this.load();
     const every = Number(this.getAttribute('every') ?? 0);
     if (every) {
       const clock = window.setInterval(() => this.soon(), every * 1_000);

@@ -22,7 +22,7 @@ from lianzhen_runtime.web.routes import Route, Routes
 from lianzhen_runtime.web.sessions import Session
 from lianzhen_runtime.web.staff import Home, Registry
 
-from . import home, setup, trust
+from . import consultations, home, setup, trust
 from .store import ClinicStore
 
 HERE = Path(__file__).parent
@@ -59,6 +59,7 @@ class Clinic:
         box = self._box
         return (
             home.routes(box),
+            consultations.routes(box),
             login.routes(self.registry.doorman),
             staff.routes(self.registry),
             setup.routes(box, self.registry),
@@ -68,7 +69,7 @@ class Clinic:
     async def serving(self) -> AsyncIterator[None]:
         """Serve console and setup page for the length of a block."""
         box = self._box
-        authority = BrowserAuthority(box.settings.folder / "browser", box.clock.now)
+        authority = box.authority
         box.browser_fingerprint = authority.fingerprint
         context = tls.server_context(*self._pair(authority))
         page = trust.application(self.console.look, authority, box.settings.console_port)

@@ -24,7 +24,7 @@ from lianzhen_protocol.identity import RecordId
 from lianzhen_protocol.sheets import Sheets
 from lianzhen_runtime.errors import LianzhenError
 
-from .completion import AFTER_COMPLETION
+from .completion import AFTER_COMPLETION, BEFORE_COMPLETION
 
 TRIAGE = Person(id="triage", name="triage", who=Who.TRIAGE)
 ENDED = frozenset({State.COMPLETED, State.CANCELLED})
@@ -70,7 +70,7 @@ def do(book: Book, consultation: str, by: Person, what: Happened) -> Consultatio
     if isinstance(found, Refusal):
         raise NotPossible(found.reason, code=found.code)
     book.write(STREAM, ConsultationEvent(event=event), event.id)
-    book.audit(by.id, action_of(what), found.patient_id)
+    book.audit(by.id, action_of(what), f"patient/{found.patient_id}")
     return known(book, consultation)
 
 
@@ -102,12 +102,15 @@ def complete(
     consultation: str,
     by: Person,
     opinion: str,
+    before: Sequence[Callable[[Book, Consultation, str], None]] = BEFORE_COMPLETION,
     after: Sequence[Callable[[Book, Consultation], None]] = AFTER_COMPLETION,
 ) -> Consultation:
     """The doctor has read the opinion; what follows happens in this commit, the first time."""
-    first = known(book, consultation).completed_ms is None
+    shown = known(book, consultation)
+    for check in before:
+        check(book, shown, opinion)
     found = do(book, consultation, by, Completed(opinion=opinion))
-    if first:
+    if shown.completed_ms is None:
         for follow in after:
             follow(book, found)
     return found

@@ -19,7 +19,7 @@ _TOPIC: Final = re.compile(r"devices/([0-9a-f]{32})/vitals")
 _ADDRESS: Final = re.compile(r"[0-9A-Za-z.:_-]+")
 _MAX_PACKET_BYTES: Final = 64 << 10
 _ITERATIONS: Final = 1000  # the passwords are 120 random bits: no guess is slowed down enough
-SALT_BYTES: Final = 16
+SALT_BYTES: Final = 12  # mosquitto 2.0 reads no other length
 
 
 class Listeners(NamedTuple):

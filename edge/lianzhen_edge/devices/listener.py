@@ -1,14 +1,14 @@
 """The broker of the wearables as a child of the box, and the box's own session with it."""
 
+import asyncio
 import contextlib
 import secrets
-import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Final
 
+from lianzhen_edge.appliance.browser_trust import BOX_DOMAIN, BrowserAuthority, own_addresses
 from lianzhen_edge.appliance.clock import TrustedClock
-from lianzhen_edge.appliance.local_ca import BOX_NAME, LocalAuthority
 from lianzhen_protocol.sheets import Sheets
 from lianzhen_runtime import mqtt, tls
 from lianzhen_runtime.errors import Unavailable
@@ -20,6 +20,7 @@ from .sheets import WearableLogin
 
 _USER: Final = "mosquitto"
 _MAX_DEVICES: Final = 10_000
+_CHECK_SECONDS: Final = 60.0
 _LOCAL: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - as asked for
 
 
@@ -31,7 +32,7 @@ class Listener:
         folder: Path,
         listeners: Listeners,
         sheets: Callable[[], Sheets],
-        authority: LocalAuthority,
+        authority: BrowserAuthority,
         clock: TrustedClock,
     ) -> None:
         self._listeners = listeners
@@ -40,8 +41,10 @@ class Listener:
         self._clock = clock
         self._password = secrets.token_urlsafe(32)
         self._logins: list[tuple[str, str]] = []
+        self._pair = b""
         port = listeners.port or listeners.plain
         self._daemon = Mosquitto(folder, self._files, port=port, user=_USER)
+        self._subscribed = asyncio.Event()
         self.problem = ""
         """Why it does not run, for the device page."""
 
@@ -68,6 +71,19 @@ class Listener:
         self._read_logins()
         await self._daemon.reload()
 
+    async def keep_certificate(self) -> None:
+        """A service: new connections get the new certificate, renewed or for new addresses."""
+        while True:
+            await self.started()
+            await asyncio.sleep(_CHECK_SECONDS)
+            pair = await asyncio.to_thread(lambda: self._authority.server(own_addresses()))
+            if pair.read_bytes() != self._pair:
+                await self.reload()
+
+    async def started(self) -> None:
+        """Return when the broker takes connections."""
+        await self._daemon.started()
+
     @contextlib.asynccontextmanager
     async def session(self, on_message: mqtt.OnMessage) -> AsyncIterator[mqtt.Session]:
         """The box's own session, subscribed to all vitals; LinkLost if there is none to be had."""
@@ -77,14 +93,22 @@ class Listener:
         host = _LOCAL.get(own.address, own.address)
         address = mqtt.Address(host, own.port or own.plain)
         context = (
-            tls.client_context(self._authority.ca_pem, self._clock.now, BOX_NAME)
+            tls.client_context(self._authority.pem, self._clock.now, BOX_DOMAIN)
             if own.port
             else None
         )
         login = mqtt.Login(broker.CORE, self._password)
         async with mqtt.session(address, broker.CORE, context, on_message, login=login) as opened:
             await opened.subscribe(broker.VITALS.format("+"))
-            yield opened
+            self._subscribed.set()
+            try:
+                yield opened
+            finally:
+                self._subscribed.clear()
+
+    async def ready(self) -> None:
+        """Return when devices are heard."""
+        await self._subscribed.wait()
 
     def _read_logins(self) -> None:
         """On the loop's thread, whose sheets these are."""
@@ -94,19 +118,10 @@ class Listener:
         self._logins.append((broker.CORE, broker.hashed(self._password, salt)))
 
     def _files(self) -> Mapping[str, bytes]:
-        pair = self._authority.server_pair(own_names(), self._clock.now())
+        self._pair = self._authority.server(own_addresses()).read_bytes()
         return {
-            broker.CERTIFICATE: pair.read_bytes(),
+            broker.CERTIFICATE: self._pair,
             broker.PASSWORDS: broker.password_file(self._logins).encode(),
             broker.ACL: broker.access_list().encode(),
             CONFIGURATION: broker.configuration(self._listeners).encode(),
         }
-
-
-def own_names() -> set[str]:
-    """What a device of the clinic may call this box: its names and the addresses it has now."""
-    name = socket.gethostname()
-    found = {"localhost", "127.0.0.1", name, f"{name}.local"}
-    with contextlib.suppress(OSError):  # a name that nobody resolves: the others are left
-        found |= {str(info[4][0]) for info in socket.getaddrinfo(name, None, socket.AF_INET)}
-    return found

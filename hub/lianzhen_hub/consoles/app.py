@@ -21,7 +21,7 @@ from lianzhen_runtime.web.routes import Routes
 from lianzhen_runtime.web.sessions import Session
 from lianzhen_runtime.web.staff import Home, Registry
 
-from . import fleet, home
+from . import consultations, experts, fleet, home, mine
 from .store import HubStore
 
 HERE = Path(__file__).parent
@@ -50,6 +50,9 @@ class HubConsole:
             login.routes(self.registry.doorman),
             staff.routes(self.registry),
             fleet.routes(hub),
+            consultations.routes(hub),
+            experts.routes(hub),
+            mine.routes(hub),
         )
 
     @contextlib.asynccontextmanager

@@ -47,4 +47,4 @@ def stand(page: HubPage, found: Consultation) -> None:
     if isinstance(event.what, Completed):
         pay_expert(page, found)
     if event.by.who is not Who.HUB:
-        page.audit(event.by.id, action_of(event.what), found.patient_id)
+        page.audit(event.by.id, action_of(event.what), f"patient/{found.patient_id}")

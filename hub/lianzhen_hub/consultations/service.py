@@ -1,7 +1,7 @@
 """The clockwork of assignment: it sleeps until something changed or a deadline is over."""
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 from lianzhen_hub.hub import Hub
 from lianzhen_protocol.consultation import Consultation
@@ -14,20 +14,14 @@ _KINDS = {Consultation.SHEET, Expert.SHEET}
 
 
 class Assignments:
-    """``run`` it. ``online`` names the experts (account ids) who have a console open now."""
+    """``run`` it. An expert who is asked has ``accept_seconds`` to accept."""
 
-    def __init__(
-        self, hub: Hub, online: Callable[[], Collection[str]], accept_seconds: float
-    ) -> None:
+    def __init__(self, hub: Hub, accept_seconds: float) -> None:
         self._hub = hub
-        self._online = online
         self._accept_ms = int(accept_seconds * 1000)
         self._bell = asyncio.Event()
         hub.on_change(self._changed)
-
-    def wake(self) -> None:
-        """Look again: somebody came or went."""
-        self._bell.set()
+        hub.presence.on_change(self._bell.set)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -43,7 +37,7 @@ class Assignments:
 
     async def step(self) -> None:
         """Everything that is due now; most changes are no business of ours, so look first."""
-        online, now_ms = frozenset(self._online()), self._hub.now_ms()
+        online, now_ms = self._hub.presence.online(), self._hub.now_ms()
 
         def look(sheets: Sheets) -> bool:
             return assignment.due(sheets, online, now_ms)

@@ -8,6 +8,7 @@ load everything anew. Whoever listens is asked again and again whether they are 
 import asyncio
 import contextlib
 import secrets
+import socket
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
@@ -19,6 +20,7 @@ from lianzhen_protocol.accounts import STAFF, Actor, Role
 
 HISTORY: Final = 500
 BEAT_SECONDS: Final = 10.0
+_SILENCE_MS: Final = 20_000
 _encoder = msgspec.json.Encoder()
 
 
@@ -43,6 +45,8 @@ class Live:
         self._events: deque[_Event] = deque(maxlen=HISTORY)
         self._last = 0
         self._bells: set[asyncio.Event] = set()
+        self._present: dict[asyncio.Event, str] = {}
+        self._watchers: list[Callable[[frozenset[str]], None]] = []
         self._closed = False
 
     def tell(
@@ -62,6 +66,20 @@ class Live:
         for bell in self._bells:
             bell.set()
 
+    def on_presence(self, watcher: Callable[[frozenset[str]], None]) -> None:
+        """Call ``watcher`` with the accounts that have a page open, when somebody comes or goes."""
+        self._watchers.append(watcher)
+
+    def _is_here(self, bell: asyncio.Event, account: str | None) -> None:
+        before = frozenset(self._present.values())
+        if account is None:
+            self._present.pop(bell, None)
+        else:
+            self._present[bell] = account
+        if (now := frozenset(self._present.values())) != before:
+            for watcher in self._watchers:
+                watcher(now)
+
     def close(self) -> None:
         """End every stream: the program ends."""
         self._closed = True
@@ -76,6 +94,7 @@ class Live:
         )
         response.enable_compression(web.ContentCoding.identity)
         await response.prepare(request)
+        _give_up_soon(request)
         bell = asyncio.Event()
         self._bells.add(bell)
         try:
@@ -84,6 +103,7 @@ class Live:
                 await self._converse(request, response, bell, welcome)
         finally:
             self._bells.discard(bell)
+            self._is_here(bell, None)
         return response
 
     async def _converse(
@@ -99,6 +119,7 @@ class Live:
             seen = self._last
             await response.write(self._frame(seen, "reset", b"null"))
         while not self._closed and (actor := await welcome()) is not None:
+            self._is_here(bell, actor.id)
             bell.clear()
             for event in [event for event in self._events if event.number > seen]:
                 seen = event.number
@@ -126,3 +147,11 @@ class Live:
             kind.encode(),
             data,
         )
+
+
+def _give_up_soon(request: web.Request) -> None:
+    """A browser that vanished (no power, no line) acknowledges no beat: it is not here for long."""
+    transport = request.transport
+    raw = transport.get_extra_info("socket") if transport else None
+    if raw is not None:
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _SILENCE_MS)

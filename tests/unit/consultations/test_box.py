@@ -8,6 +8,7 @@ from typing import TypeVar
 import pytest
 
 from lianzhen_edge.consultations import desk
+from lianzhen_edge.consultations.completion import OpinionMissing
 from lianzhen_edge.consultations.meanings import MEANINGS
 from lianzhen_edge.journal.book import Book
 from lianzhen_edge.journal.journal import Journal
@@ -228,13 +229,22 @@ async def test_completion_and_what_follows_are_one_commit_and_once(clinic: Clini
         desk.draft(book, NURSE, begin)
 
     with pytest.raises(ZeroDivisionError):
-        await clinic.work(lambda book: desk.complete(book, case.id, DOCTOR, OPINION.id, (fails,)))
+        await clinic.work(
+            lambda book: desk.complete(book, case.id, DOCTOR, OPINION.id, (), (fails,))
+        )
     assert clinic.case(case.id) == case
     done = await clinic.work(
-        lambda book: desk.complete(book, case.id, DOCTOR, OPINION.id, (follows,))
+        lambda book: desk.complete(book, case.id, DOCTOR, OPINION.id, (), (follows,))
     )
     assert (done.state, done.completed_ms, followed) == (State.COMPLETED, NOW, [case.id])
     assert len(clinic.journal.sheets.find(Consultation)) == 2
+
+
+async def test_an_opinion_that_has_not_arrived_is_not_read(clinic: Clinic) -> None:
+    case = await signed(clinic)
+    with pytest.raises(OpinionMissing):
+        await clinic.work(lambda book: desk.complete(book, case.id, DOCTOR, OPINION.id))
+    assert clinic.case(case.id) == case
 
 
 async def test_an_expert_declines_nothing_here(clinic: Clinic) -> None:

@@ -154,15 +154,6 @@ def test_absence_never_becomes_a_number_and_never_takes_one_away(found: list[Rea
     }
 
 
-def test_an_old_value_does_not_speak_for_the_present() -> None:
-    state = vitals.state_of(
-        PATIENT, [reading("1" * 32, NOW, measured(Parameter.PULSE, 80, "/min"))]
-    )
-    holds = MEANING[Parameter.PULSE].holds_ms
-    assert state.present(NOW + holds)[Parameter.PULSE].value == 80
-    assert state.present(NOW + holds + 1) == {}
-
-
 def test_a_sensor_that_fails_after_its_last_value_says_so() -> None:
     lost = reading("2" * 32, NOW + 1, vitals.failed(Parameter.SPO2))
     value = reading("1" * 32, NOW, measured(Parameter.SPO2, 97, "%"))
