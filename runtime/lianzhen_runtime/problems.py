@@ -1,5 +1,7 @@
 """Problem details over HTTP (RFC 9457): every error a code that is stable and a plain sentence."""
 
+import math
+
 import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -37,7 +39,9 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         code = error.reason.lower().replace(" ", "-")
         return problem(error.status, code, error.text or error.reason)
     except (LianzhenError, ProtocolError) as error:
-        return problem(getattr(error, "http_status", 400), error.code, str(error))
+        after = getattr(error, "retry_after", None)
+        headers = None if after is None else {"Retry-After": str(math.ceil(after))}
+        return problem(getattr(error, "http_status", 400), error.code, str(error), headers)
     except msgspec.ValidationError as error:
         return problem(422, "request-invalid", str(error))
     except msgspec.DecodeError as error:

@@ -49,7 +49,9 @@ class Caller:
         try:
             connection.request(method, path, body, sent)
             answer = connection.getresponse()
-            content = answer.read()
+            # A stream of events has no end.
+            endless = answer.headers.get_content_type() == "text/event-stream"
+            content = b"" if endless else answer.read()
         finally:
             connection.close()
         for line in answer.headers.get_all("Set-Cookie") or []:

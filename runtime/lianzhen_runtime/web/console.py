@@ -4,10 +4,11 @@ In this order: is it our own page that asks (CSRF), who asks, may they, and only
 Errors are problem details for programs and a plain page for people.
 """
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import msgspec
 from aiohttp import web
@@ -46,6 +47,8 @@ SECURITY_HEADERS: Final = {
     # from which a PC takes the authority that makes this one trusted.
 }
 
+# Browsers read a backslash as a slash, and leave out control characters before they look.
+_PATH: Final = re.compile(r"/(?![/\\])[^\\\s\x00-\x1f\x7f]*")
 _DETOURS: Final = {
     "not-signed-in": "/login",
     "code-needed": "/login/second",
@@ -175,7 +178,11 @@ class Console:
             back = request.rel_url.path_qs if request.method == "GET" else "/"
             return web.Response(status=303, headers={"Location": f"{detour}?next={quote(back)}"})
         page = self._visit(request, None).page(
-            "problem.html", status=found.status, code=found.code, detail=found.detail
+            "problem.html",
+            status=found.status,
+            number=found.status,
+            code=found.code,
+            detail=found.detail,
         )
         page.headers.update({k: v for k, v in answer.headers.items() if k == "Retry-After"})
         return page
@@ -197,9 +204,7 @@ def language_of(request: web.Request) -> str:
 
 def local_path(text: str) -> str:
     """``text`` if it is a path of this console, else its first page: no redirect leads away."""
-    parts = urlsplit(text)
-    inside = not parts.scheme and not parts.netloc and text.startswith("/")
-    return text if inside and not text.startswith(("//", "/\\")) and "\n" not in text else "/"
+    return text if _PATH.fullmatch(text) else "/"
 
 
 async def _choose_language(visit: Visit) -> web.StreamResponse:

@@ -64,9 +64,9 @@ class NewPassword(msgspec.Struct, frozen=True, kw_only=True):
 class Doorman:
     """Checks passwords and codes, and how often somebody tries."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, passwords: Passwords | None = None) -> None:
         self.console = console
-        self.passwords = Passwords()
+        self.passwords = passwords or Passwords()
         self._by_login = Buckets(time.monotonic, burst=8, every=30.0)
         self._by_address = Buckets(time.monotonic, burst=40, every=3.0)
         self._codes = Buckets(time.monotonic, burst=6, every=60.0)

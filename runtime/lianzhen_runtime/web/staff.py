@@ -197,7 +197,8 @@ def routes(registry: Registry) -> Routes:
 
     @found.get("/staff/new", roles=ADMINS)
     async def ask(visit: Visit) -> web.Response:
-        return visit.page("staff/new.html", homes=await homes(), roles=list(Role), wrong="")
+        places = await homes()
+        return visit.page("staff/new.html", homes=places, roles=_possible(places), wrong="")
 
     @found.post("/staff", roles=ADMINS)
     async def make(visit: Visit) -> web.Response:
@@ -209,8 +210,9 @@ def routes(registry: Registry) -> Routes:
                 raise
             sentence = visit.t(error.word) if error.word else str(error)
             places = await homes()
+            roles = _possible(places)
             return visit.page(
-                "staff/new.html", status=422, homes=places, roles=list(Role), wrong=sentence
+                "staff/new.html", status=422, homes=places, roles=roles, wrong=sentence
             )
         return _handed_over(visit, account, password)
 
@@ -241,6 +243,12 @@ def routes(registry: Registry) -> Routes:
         return visit.see_other("/staff")
 
     return found
+
+
+def _possible(homes: list[Home]) -> list[Role]:
+    """Roles that one of these homes has, in the order in which people think of them."""
+    sets = [accounts.CLINIC_ROLES if home.node else accounts.HUB_ROLES for home in homes]
+    return [role for role in Role if any(role in allowed for allowed in sets)]
 
 
 async def _rows(registry: Registry, homes: list[Home]) -> list[Row]:
