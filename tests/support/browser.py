@@ -69,14 +69,20 @@ def site() -> Iterator[Site]:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """One Chromium for a module."""
+def driver() -> Iterator[Playwright]:
+    """Playwright, for a module."""
     if not Path(CHROMIUM).exists():
         pytest.skip("chromium is not installed")
-    with sync_playwright() as driver:
-        found = launch(driver)
+    with sync_playwright() as found:
         yield found
-        found.close()
+
+
+@pytest.fixture(scope="module")
+def browser(driver: Playwright) -> Iterator[Browser]:
+    """One Chromium for a module."""
+    found = launch(driver)
+    yield found
+    found.close()
 
 
 class Pages:
