@@ -1,6 +1,8 @@
 """A completed consultation becomes a claim: what box and hub do alike about it; pure."""
 
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
+
+import msgspec
 
 from .consultation import Consultation, Signed
 from .fees import Rules, year_of
@@ -76,7 +78,7 @@ def settle(
     )
 
 
-class Line(NamedTuple):
+class Line(msgspec.Struct, frozen=True):
     """One line of a bill: the key of its name, and an amount."""
 
     word: str

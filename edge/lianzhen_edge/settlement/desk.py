@@ -76,7 +76,7 @@ def settle_consultation(book: Book, consultation_id: str, by: str) -> Settlement
     if found is None or found.completed_ms is None:
         raise NotSettled("only a completed consultation of this clinic is settled")
     claim = settle(book, _rules(book), found, book.new_id(), by)
-    book.write(STREAM, claim)
+    book.write(STREAM, claim, claim.claim_id)  # the claim's item is the record's
     book.audit(by, "settle", f"patient/{claim.patient_id}")
     return Settlement(claim=claim)
 

@@ -1,0 +1,154 @@
+"""Money at the clinic: insurance as read from the card, and bills line by line."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from lianzhen_edge.journal.book import Book
+from lianzhen_edge.journal.states import Item
+from lianzhen_edge.settlement.desk import NewCoverage, settle_consultation, state_coverage
+from lianzhen_protocol.accounts import CLINICAL
+from lianzhen_protocol.consultation import Consultation
+from lianzhen_protocol.identity import RecordId
+from lianzhen_protocol.people import Patient
+from lianzhen_protocol.settlement import Coverage, Difference, Settlement
+from lianzhen_protocol.settling import Line, bill, unsettled
+from lianzhen_runtime.errors import LianzhenError
+from lianzhen_runtime.web.routes import Routes, Visit
+
+if TYPE_CHECKING:
+    from lianzhen_edge.box import Box
+
+_T = TypeVar("_T")
+INSURANCES = ("resident", "employee")
+"""What the pages offer; a program may send any that a policy knows."""
+
+
+class NoSuchMoney(LianzhenError):
+    """There is no such patient or claim at this clinic."""
+
+    code = "not-found"
+    http_status = 404
+
+
+class Bill(msgspec.Struct, frozen=True, kw_only=True):
+    """A claim for a page: its lines, where it is on its way, and what the hub had otherwise."""
+
+    settlement: Settlement
+    lines: list[Line]
+    item: Item | None
+    differences: list[Difference]
+
+
+class Account(msgspec.Struct, frozen=True, kw_only=True):
+    """All of one patient's money at this clinic."""
+
+    patient: Patient
+    coverage: Coverage | None
+    claims: list[Settlement]
+    differences: list[Difference]
+    unsettled: list[Consultation]
+
+
+def routes(box: "Box") -> Routes:
+    """Every page of money."""
+    found = Routes()
+    pages = _Pages(box)
+    found.get("/patients/{id}/settlement", roles=CLINICAL)(pages.patient)
+    found.get("/patients/{id}/settlement/fragment", roles=CLINICAL)(pages.fragment)
+    found.post("/patients/{id}/coverage", roles=CLINICAL)(pages.cover)
+    found.post("/consultations/{id}/settlement", roles=CLINICAL)(pages.settle)
+    found.get("/settlements/{id}", roles=CLINICAL)(pages.bill)
+    return found
+
+
+class _Pages:
+    def __init__(self, box: "Box") -> None:
+        self._box = box
+
+    async def patient(self, visit: Visit) -> web.Response:
+        """The whole page of a patient's money."""
+        return visit.page("money/patient.html", **await self._account(visit))
+
+    async def fragment(self, visit: Visit) -> web.Response:
+        """The same as a part of another page."""
+        return visit.page("money/account.html", **await self._account(visit))
+
+    async def cover(self, visit: Visit) -> web.Response:
+        """Insurance as read from the card."""
+        said, patient, actor = await visit.form(NewCoverage), visit.match("id"), visit.actor.id
+        await self._box.journal.transact(lambda book: state_coverage(book, patient, said, actor))
+        return visit.see_other(f"/patients/{patient}/settlement")
+
+    async def settle(self, visit: Visit) -> web.Response:
+        """Settle a completed consultation; asked again, it is the claim that stands."""
+        case, actor = visit.match("id"), visit.actor.id
+        made = await self._box.journal.transact(lambda book: settle_consultation(book, case, actor))
+        return visit.see_other(f"/settlements/{made.id}", id=made.id)
+
+    async def bill(self, visit: Visit) -> web.Response:
+        """One bill, to be printed."""
+        key = visit.match("id")
+
+        def look(book: Book) -> tuple[Settlement, Patient, list[Difference]]:
+            claim = _known(book.get(Settlement, key))
+            patient = _known(book.get(Patient, claim.claim.patient_id))
+            mine = book.find(Difference, owner=patient.id)
+            return claim, patient, [each for each in mine if each.said.claim_id == key]
+
+        claim, patient, differences = await self._read(visit, f"settlement/{key}", look)
+        shown = self._shown(claim, differences)
+        return visit.page("money/bill.html", bill=shown, patient=patient, clinic=self._box.clinic)
+
+    async def _account(self, visit: Visit) -> dict[str, object]:
+        key = visit.match("id")
+
+        def look(book: Book) -> Account:
+            return Account(
+                patient=_known(book.get(Patient, key)),
+                coverage=book.get(Coverage, key),
+                claims=book.find(Settlement, owner=key, newest=True),
+                differences=book.find(Difference, owner=key),
+                unsettled=unsettled(book, key),
+            )
+
+        found = await self._read(visit, f"patient/{key}", look)
+        bills = [
+            self._shown(each, [one for one in found.differences if one.said.claim_id == each.id])
+            for each in found.claims
+        ]
+        return {
+            "patient": found.patient,
+            "coverage": found.coverage,
+            "bills": bills,
+            "unsettled": found.unsettled,
+            "insurances": INSURANCES,
+        }
+
+    def _shown(self, claim: Settlement, differences: list[Difference]) -> Bill:
+        item = self._box.item(RecordId(bytes.fromhex(claim.id)))
+        return Bill(settlement=claim, lines=bill(claim), item=item, differences=differences)
+
+    async def _read(
+        self,
+        visit: Visit,
+        subject: str,
+        look: Callable[[Book], _T],
+    ) -> _T:
+        """Look something up and note who did, in one transaction."""
+        actor = visit.actor.id
+
+        def work(book: Book) -> _T:
+            found = look(book)
+            book.audit(actor, "read", subject)
+            return found
+
+        return await self._box.journal.transact(work)
+
+
+def _known(found: _T | None) -> _T:
+    if found is None:
+        raise NoSuchMoney("this clinic has nothing of that id")
+    return found

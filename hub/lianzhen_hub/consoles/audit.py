@@ -1,0 +1,50 @@
+"""Audit logs for the hub's admins, and for each patient who saw their data."""
+
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from lianzhen_hub.page import HubPage
+from lianzhen_protocol.accounts import Role
+from lianzhen_protocol.audit import HUB_LOG
+from lianzhen_runtime.web.audit import SHOWN, AuditLine, LogState, lines, state
+from lianzhen_runtime.web.routes import Routes, Visit
+
+if TYPE_CHECKING:
+    from lianzhen_hub.hub import Hub
+
+ADMINS = frozenset({Role.ADMIN})
+PATIENTS = frozenset({Role.PATIENT})
+
+
+def routes(hub: "Hub") -> Routes:
+    """Every log, and one patient's part of all of them."""
+    found = Routes()
+    found.entry("/audit", "audit.title", roles=ADMINS, order=80)
+    found.entry("/my/access", "audit.access", roles=PATIENTS, order=60)
+
+    @found.get("/audit", roles=ADMINS)
+    async def log(visit: Visit) -> web.Response:
+        chosen, actor = visit.query("log", HUB_LOG), visit.actor.id
+
+        def look(page: HubPage) -> tuple[list[AuditLine], list[LogState]]:
+            newest = [(chosen, row) for row in page.audit_newest(chosen, SHOWN)]
+            logs = sorted({HUB_LOG, *page.audit_logs()})
+            page.audit(actor, "read", f"audit/{chosen}")
+            return lines(page, newest), [state(page.audit_verify(each)) for each in logs]
+
+        rows, logs = await hub.transact(look)
+        return visit.page("audit/log.html", rows=rows, logs=logs, chosen=chosen)
+
+    @found.get("/my/access", roles=PATIENTS)
+    async def access(visit: Visit) -> web.Response:
+        patient, actor = visit.actor.patient, visit.actor.id
+
+        def look(page: HubPage) -> list[AuditLine]:
+            seen = lines(page, page.audit_of(patient, SHOWN))
+            page.audit(actor, "read", f"patient/{patient}")
+            return seen
+
+        return visit.page("audit/access.html", rows=await hub.transact(look))
+
+    return found

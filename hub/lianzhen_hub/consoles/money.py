@@ -1,0 +1,128 @@
+"""Money at the hub: the ledger, differences and statements for admins; bills for patients."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+from aiohttp import web
+
+from lianzhen_hub.page import HubPage
+from lianzhen_hub.settlement import desk, views
+from lianzhen_hub.settlement.desk import NoSuchClaim
+from lianzhen_protocol.accounts import Role
+from lianzhen_protocol.settlement import Coverage, Difference, Settlement
+from lianzhen_protocol.settling import Line, bill
+from lianzhen_runtime.web.routes import Routes, Visit
+
+if TYPE_CHECKING:
+    from lianzhen_hub.hub import Hub
+
+ADMINS = frozenset({Role.ADMIN})
+EXPERTS = frozenset({Role.EXPERT})
+PATIENTS = frozenset({Role.PATIENT})
+
+
+class Why(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a claim is taken back."""
+
+    reason: Annotated[str, msgspec.Meta(min_length=1, max_length=400)]
+
+
+class Bill(msgspec.Struct, frozen=True, kw_only=True):
+    """A claim, its lines, and what its box had otherwise."""
+
+    settlement: Settlement
+    lines: list[Line]
+    differences: list[Difference]
+
+
+def routes(hub: "Hub") -> Routes:
+    """Every page of money."""
+    found = Routes()
+    found.entry("/money", "bill.ledger", roles=ADMINS, order=60)
+    found.entry("/money/differences", "bill.differences", roles=ADMINS, order=61)
+    found.entry("/money/pay", "bill.pay", roles=ADMINS, order=62)
+    found.entry("/my/pay", "bill.my_pay", roles=EXPERTS, order=60)
+    found.entry("/my/bills", "bill.mine", roles=PATIENTS, order=50)
+    pages = _Pages(hub)
+    found.get("/money", roles=ADMINS)(pages.ledger)
+    found.get("/money/differences", roles=ADMINS)(pages.differences)
+    found.get("/money/pay", roles=ADMINS)(pages.pay)
+    found.get("/money/claims/{id}", roles=ADMINS)(pages.claim)
+    found.post("/money/claims/{id}/reverse", roles=ADMINS)(pages.reverse)
+    found.get("/my/pay", roles=EXPERTS)(pages.my_pay)
+    found.get("/my/bills", roles=PATIENTS)(pages.my_bills)
+    return found
+
+
+class _Pages:
+    def __init__(self, hub: "Hub") -> None:
+        self._hub = hub
+
+    async def ledger(self, visit: Visit) -> web.Response:
+        """Every account, recomputed from the transfers."""
+        found = await self._hub.database.read(views.of_ledger)
+        return visit.page("money/ledger.html", ledger=found)
+
+    async def differences(self, visit: Visit) -> web.Response:
+        """What boxes had otherwise: it names claims, and so is a look at patients' data."""
+        actor = visit.actor.id
+
+        def look(page: HubPage) -> list[Difference]:
+            rows = views.differences(page)
+            for each in rows:
+                page.audit(actor, "read", f"difference/{each.id}")
+            return rows
+
+        return visit.page("money/differences.html", rows=await self._hub.transact(look))
+
+    async def pay(self, visit: Visit) -> web.Response:
+        """Statements of all experts."""
+        statements, earnings = await self._hub.consult(
+            lambda sheets: (views.statements(sheets), views.earnings(sheets))
+        )
+        return visit.page("money/pay.html", statements=statements, earnings=earnings)
+
+    async def my_pay(self, visit: Visit) -> web.Response:
+        """An expert's own."""
+        me = visit.actor.id
+        statements, earnings = await self._hub.consult(
+            lambda sheets: (views.statements(sheets, me), views.earnings(sheets, me))
+        )
+        return visit.page("money/pay.html", statements=statements, earnings=earnings)
+
+    async def claim(self, visit: Visit) -> web.Response:
+        """One claim, with a form to take it back."""
+        key, actor = visit.match("id"), visit.actor.id
+
+        def look(page: HubPage) -> Bill:
+            found = page.get(Settlement, key)
+            if found is None:
+                raise NoSuchClaim("the hub has no claim with that id")
+            page.audit(actor, "read", f"settlement/{key}")
+            return _bill(page, found)
+
+        return visit.page("money/claim.html", bill=await self._hub.transact(look))
+
+    async def reverse(self, visit: Visit) -> web.Response:
+        """Take a claim back; asked again, nothing more happens."""
+        key, why, actor = visit.match("id"), await visit.form(Why), visit.actor.id
+        await self._hub.transact(lambda page: desk.reverse(page, key, why.reason, actor))
+        return visit.see_other(f"/money/claims/{key}")
+
+    async def my_bills(self, visit: Visit) -> web.Response:
+        """A patient's own bills, line by line."""
+        patient, actor = visit.actor.patient, visit.actor.id
+
+        def look(page: HubPage) -> tuple[list[Bill], Coverage | None]:
+            mine = page.find(Settlement, owner=patient, newest=True) if patient else []
+            page.audit(actor, "read", f"patient/{patient}")
+            return [_bill(page, each) for each in mine], page.get(Coverage, patient)
+
+        bills, coverage = await self._hub.transact(look)
+        return visit.page("money/bills.html", bills=bills, coverage=coverage)
+
+
+def _bill(page: HubPage, found: Settlement) -> Bill:
+    owned = page.find(Difference, owner=found.claim.patient_id)
+    mine = [each for each in owned if each.said.claim_id == found.id]
+    return Bill(settlement=found, lines=bill(found), differences=mine)
