@@ -22,7 +22,7 @@ from lianzhen_runtime.web.routes import Route, Routes
 from lianzhen_runtime.web.sessions import Session
 from lianzhen_runtime.web.staff import Home, Registry
 
-from . import consultations, home, setup, trust
+from . import audit, consultations, home, money, setup, trust
 from .store import ClinicStore
 
 HERE = Path(__file__).parent
@@ -63,6 +63,8 @@ class Clinic:
             login.routes(self.registry.doorman),
             staff.routes(self.registry),
             setup.routes(box, self.registry),
+            money.routes(box),
+            audit.routes(box),
         )
 
     @contextlib.asynccontextmanager

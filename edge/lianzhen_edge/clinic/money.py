@@ -1,12 +1,13 @@
 """Money at the clinic: insurance as read from the card, and bills line by line."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from aiohttp import web
 
 from lianzhen_edge.journal.book import Book
+from lianzhen_edge.journal.journal import Journal
 from lianzhen_edge.journal.states import Item
 from lianzhen_edge.settlement.desk import NewCoverage, settle_consultation, state_coverage
 from lianzhen_protocol.accounts import CLINICAL
@@ -56,6 +57,15 @@ def routes(box: "Box") -> Routes:
     """Every page of money."""
     found = Routes()
     pages = _Pages(box)
+
+    def opened(journal: Journal) -> None:
+        journal.on_change(changed)
+
+    def changed(sheets: set[tuple[str, str]]) -> None:
+        if any(kind in {Settlement.SHEET, Difference.SHEET} for kind, _ in sheets):
+            box.live.tell("settlement", roles=CLINICAL)
+
+    box.when_open(opened)
     found.get("/patients/{id}/settlement", roles=CLINICAL)(pages.patient)
     found.get("/patients/{id}/settlement/fragment", roles=CLINICAL)(pages.fragment)
     found.post("/patients/{id}/coverage", roles=CLINICAL)(pages.cover)
@@ -102,7 +112,7 @@ class _Pages:
         shown = self._shown(claim, differences)
         return visit.page("money/bill.html", bill=shown, patient=patient, clinic=self._box.clinic)
 
-    async def _account(self, visit: Visit) -> dict[str, object]:
+    async def _account(self, visit: Visit) -> dict[str, Any]:
         key = visit.match("id")
 
         def look(book: Book) -> Account:

@@ -21,7 +21,7 @@ from lianzhen_runtime.web.routes import Routes
 from lianzhen_runtime.web.sessions import Session
 from lianzhen_runtime.web.staff import Home, Registry
 
-from . import consultations, experts, fleet, home, mine
+from . import audit, consultations, experts, fleet, home, mine, money
 from .store import HubStore
 
 HERE = Path(__file__).parent
@@ -53,6 +53,8 @@ class HubConsole:
             consultations.routes(hub),
             experts.routes(hub),
             mine.routes(hub),
+            money.routes(hub),
+            audit.routes(hub),
         )
 
     @contextlib.asynccontextmanager
