@@ -1,0 +1,138 @@
+"""Money and audit at both consoles, as people see them: claims come in from a real box."""
+
+import secrets
+import time
+from collections import Counter
+from typing import Any
+
+import msgspec
+import pytest
+from playwright.sync_api import expect
+
+from lab import ask, wait_until
+from lianzhen_protocol import kinds
+from lianzhen_protocol.accounts import Role
+from lianzhen_protocol.identity import uuid7
+from lianzhen_protocol.records import Body
+from lianzhen_protocol.settlement import CoverageStated, SettlementPending, Standing, split
+from support.browser import Pages, Site, assert_clean
+from support.money import REGION, RULES, SERVICE_MS, claim
+
+SIZES = ("desktop", "phone")
+PATIENT = "ab" * 16  # whom the patient's account is for
+
+
+def new_id() -> bytes:
+    return uuid7(time.time_ns() // 1_000_000, secrets.token_bytes(10))
+
+
+def put(site: Site, body: Body, identity: bytes) -> None:
+    """A record at the box's socket, as its own program would write it."""
+    entry = msgspec.msgpack.encode([kinds.encode(body, identity, SERVICE_MS)])  # type: ignore[arg-type]
+    path = "/records?stream=record.settlement"
+    assert ask(site.box.state / "control.sock", "POST", path, entry).status == 201
+
+
+@pytest.fixture(scope="module")
+def before(site: Site) -> dict[str, int]:
+    """What other tests left in the accounts."""
+    return accounts(site)
+
+
+@pytest.fixture(scope="module")
+def claims(site: Site, before: dict[str, int]) -> list[SettlementPending]:
+    """A bill that the hub agrees with, and one that a box with an old policy made."""
+    card = CoverageStated(
+        patient_id=PATIENT, region=REGION, insurance="resident", account_fen=0, active=True,
+        stated_by="nurse", stated_ms=SERVICE_MS - 1,
+    )  # fmt: skip
+    put(site, card, new_id())
+    total = claim().split.total_fen
+    older = msgspec.structs.replace(RULES.policy[0], visit_cap_fen=1_000)
+    made = [
+        claim(claim_id=new_id().hex(), consultation_id=new_id().hex(), patient_id=PATIENT),
+        claim(
+            claim_id=new_id().hex(),
+            consultation_id=new_id().hex(),
+            patient_id=PATIENT,
+            split=split(total, total, older, Standing()),
+            policy_version=0,
+        ),
+    ]
+    for each in made:
+        for _ in range(10):  # it never heard that it was stored, and asks again
+            put(site, each, bytes.fromhex(each.claim_id))
+    admin = site.centre.of(Role.ADMIN).caller
+
+    def posted() -> bool:
+        pages = [admin.get(f"/money/claims/{each.claim_id}") for each in made]
+        return all(page.status == 200 for page in pages)
+
+    wait_until("both claims are posted", posted)
+    return made
+
+
+def accounts(site: Site) -> dict[str, int]:
+    found: Any = site.centre.of(Role.ADMIN).caller.get("/money").body["ledger"]
+    assert (found["sound"], found["sum_fen"]) == (True, 0)
+    return {row["id"]: row["fen"] for row in found["accounts"] if row["fen"]}
+
+
+def grown(site: Site, before: dict[str, int]) -> Counter[str]:
+    """What came to the accounts since."""
+    found = Counter(accounts(site))
+    found.subtract(before)
+    return found
+
+
+def test_ten_tries_posted_once(
+    site: Site, before: dict[str, int], claims: list[SettlementPending]
+) -> None:
+    found = grown(site, before)
+    assert found[f"fund:{REGION}"] == 40_000
+    assert found[f"revenue:{site.node}"] == -2 * claims[0].split.total_fen
+    assert found[f"due:{site.node}"] == 1_000 - 20_000  # the patient paid too much of the second
+    rows = site.centre.of(Role.ADMIN).caller.get("/money/differences").body["rows"]
+    said = {row["said"]["claim_id"]: row["said"]["reason"] for row in rows}
+    assert said[claims[1].claim_id] == "policy"
+    assert claims[0].claim_id not in said
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_pages_of_the_hubs_admin(
+    hub_page: Pages, claims: list[SettlementPending], size: str
+) -> None:
+    paths = ["/money", "/money/differences", "/money/pay", f"/money/claims/{claims[1].claim_id}"]
+    for path in [*paths, "/audit"]:
+        assert_clean(hub_page(Role.ADMIN, path, size))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_pages_of_a_patient(hub_page: Pages, claims: list[SettlementPending], size: str) -> None:
+    page = hub_page(Role.PATIENT, "/my/bills", size, "en")
+    expect(page.get_by_text("297.50").first).to_be_visible()
+    expect(page.get_by_text("The hub found otherwise:")).to_be_visible()
+    assert_clean(page)
+    seen = hub_page(Role.PATIENT, "/my/access", size)
+    expect(seen.get_by_role("heading", name="谁看过我的资料")).to_be_visible()
+    expect(seen.get_by_role("cell", name="结算").first).to_be_visible()
+    assert_clean(seen)
+
+
+def test_pages_of_an_expert_and_of_a_clinics_admin(hub_page: Pages, clinic_page: Pages) -> None:
+    assert_clean(hub_page(Role.EXPERT, "/my/pay", "phone"))
+    for size in SIZES:
+        page = clinic_page(Role.ADMIN, "/audit", size)
+        assert_clean(page)
+
+
+def test_an_admin_takes_a_claim_back_in_the_browser(
+    site: Site, before: dict[str, int], hub_page: Pages, claims: list[SettlementPending]
+) -> None:
+    page = hub_page(Role.ADMIN, f"/money/claims/{claims[1].claim_id}", language="en")
+    page.get_by_label("Why it is reversed").fill("the wrong policy")
+    page.get_by_role("button", name="Reverse").click()
+    expect(page.get_by_text("Reversed: the wrong policy")).to_be_visible()
+    assert_clean(page)
+    found = grown(site, before)
+    assert (found[f"fund:{REGION}"], found[f"due:{site.node}"]) == (20_000, 0)
