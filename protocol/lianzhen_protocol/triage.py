@@ -32,6 +32,19 @@ class Clinician(msgspec.Struct, frozen=True, kw_only=True):
     name: str
 
 
+class Line(msgspec.Struct, frozen=True, kw_only=True):
+    """A sign and what it added; ``why`` there is no value, where there was one that does not count.
+
+    ``points`` is None where they are not known, or where nobody scored.
+    """
+
+    sign: Sign
+    value: str
+    at_ms: int
+    points: int | None
+    why: str
+
+
 class Cause(enum.StrEnum):
     """What a suggestion was made for."""
 
@@ -159,6 +172,22 @@ class TriageSuggested(Body, frozen=True):
         """The suggested level, where there is one."""
         return self.acuity.level if self.acuity else None
 
+    def lines(self) -> list["Line"]:
+        """Every sign of NEWS2, in its order, as a page shows it."""
+        seen = {found.sign: found for found in self.seen}
+        unused = {found.sign: found for found in self.unused}
+        points = {part.sign: part.points for part in self.news2.parts} if self.news2 else {}
+        return [
+            Line(
+                sign=sign,
+                value=seen[sign].value if sign in seen else "",
+                at_ms=seen[sign].at_ms if sign in seen else 0,
+                points=points.get(sign),
+                why=unused[sign].why if sign in unused else "",
+            )
+            for sign in Sign
+        ]
+
 
 class Verdict(enum.StrEnum):
     """What a clinician made of a suggestion."""
@@ -177,6 +206,8 @@ class TriageDecided(Body, frozen=True):
     by: Clinician
     at_ms: Milliseconds
     why: str = ""
+    decision_id: str = ""
+    """The record's own id: what became of it is asked by this."""
 
 
 KINDS: Final[dict[str, dict[int, type[Body]]]] = {

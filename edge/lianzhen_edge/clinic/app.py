@@ -22,7 +22,15 @@ from lianzhen_runtime.web.routes import Route, Routes
 from lianzhen_runtime.web.sessions import Session
 from lianzhen_runtime.web.staff import Home, Registry
 
-from . import audit, consultations, home, money, setup, trust
+from . import (
+    audit,
+    consultations,
+    home,
+    money,
+    setup,
+    triage,
+    trust,
+)
 from .store import ClinicStore
 
 HERE = Path(__file__).parent
@@ -60,6 +68,7 @@ class Clinic:
         return (
             home.routes(box),
             consultations.routes(box),
+            triage.routes(box),
             login.routes(self.registry.doorman),
             staff.routes(self.registry),
             setup.routes(box, self.registry),

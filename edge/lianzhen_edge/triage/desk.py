@@ -180,8 +180,9 @@ class TriageDesk:
                 by=by,
                 why=why.strip(),
                 at_ms=book.now_ms,
+                decision_id=book.new_id(),
             )
-            book.write(triage.STREAM, said)
+            book.write(triage.STREAM, said, said.decision_id)
             book.audit(by.account, "decide", _place(suggestion_id))
             sheet = book.get(TriageSuggestion, suggestion_id)
             proposed = sheet is not None and triage.proposes_draft(sheet.suggested.level)

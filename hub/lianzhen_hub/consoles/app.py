@@ -21,7 +21,16 @@ from lianzhen_runtime.web.routes import Routes
 from lianzhen_runtime.web.sessions import Session
 from lianzhen_runtime.web.staff import Home, Registry
 
-from . import audit, consultations, experts, fleet, home, mine, money
+from . import (
+    audit,
+    consultations,
+    experts,
+    fleet,
+    home,
+    mine,
+    money,
+    triage,
+)
 from .store import HubStore
 
 HERE = Path(__file__).parent
@@ -55,6 +64,7 @@ class HubConsole:
             mine.routes(hub),
             money.routes(hub),
             audit.routes(hub),
+            triage.routes(hub),
         )
 
     @contextlib.asynccontextmanager

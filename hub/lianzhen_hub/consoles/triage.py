@@ -1,0 +1,55 @@
+"""The expert's part of a case about triage: what was suggested at the clinic, and decided."""
+
+from collections.abc import Collection
+from typing import Final
+
+import msgspec
+from aiohttp import web
+
+from lianzhen_hub.consultations.access import case_of
+from lianzhen_hub.hub import Hub
+from lianzhen_protocol import triage
+from lianzhen_protocol.accounts import Actor, Role
+from lianzhen_protocol.sheets import Sheets
+from lianzhen_protocol.triage import TriageDecided, TriageSuggestion
+from lianzhen_runtime.web.routes import Routes, Visit
+
+HISTORY: Final = 50
+EXPERTS: Final = frozenset({Role.EXPERT})
+
+
+class Triaged(msgspec.Struct, frozen=True, kw_only=True):
+    """What the expert is shown; the page of the case noted that it was read."""
+
+    newest: TriageSuggestion | None
+    history: list[TriageSuggestion]
+    decided: TriageDecided | None
+
+
+def routes(hub: Hub) -> Routes:
+    """Everything of this area."""
+    found = Routes()
+    hub.on_change(lambda changed: _tell(hub, changed))
+
+    @found.get("/cases/{id}/triage", roles=EXPERTS)
+    async def show(visit: Visit) -> web.StreamResponse:
+        actor, case = visit.actor, visit.match("id")
+        shown = await hub.consult(lambda sheets: _shown(sheets, actor, case))
+        return visit.page("triage/fragment.html", **msgspec.structs.asdict(shown))
+
+    return found
+
+
+def _tell(hub: Hub, changed: Collection[tuple[str, str]]) -> None:
+    if any(kind == TriageSuggestion.SHEET for kind, _ in changed):
+        hub.live.tell("triage", roles=EXPERTS)
+
+
+def _shown(sheets: Sheets, actor: Actor, case: str) -> Triaged:
+    patient = case_of(sheets, actor, case).patient_id
+    found = sheets.find(TriageSuggestion, owner=patient, newest=True, limit=HISTORY)
+    return Triaged(
+        newest=found[0] if found else None,
+        history=found[1:],
+        decided=triage.accepted_level(sheets, patient),
+    )
