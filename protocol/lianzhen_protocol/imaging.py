@@ -308,15 +308,6 @@ def received(sheets: Sheets, body: ImageReceived) -> bool:
     return True
 
 
-def give(sheets: Sheets, study: str, patient_id: str) -> None:
-    """A study is that patient's now, or with an empty id nobody's; ``joins`` keeps the why.
-
-    A study that is not here yet is not missed: whoever stores it asks ``joins`` first.
-    """
-    if (found := sheets.get(Study, study)) is not None:
-        sheets.put(msgspec.structs.replace(found, patient_id=patient_id))
-
-
 def admitted(sheets: Sheets, node: NodeId | str, body: ScannerAdmitted) -> None:
     """A modality is let in from now on."""
     if body.scanner != scanner_key(node, body.title, body.address):

@@ -21,6 +21,7 @@ from lianzhen_protocol.imaging import (
     scanner_key,
     study_key,
 )
+from lianzhen_protocol.keepers import give_study
 from support.memory_sheets import MemorySheets
 
 NODE = "n0123456789ab"
@@ -96,11 +97,11 @@ def test_receipts_count_once_and_only_for_the_right_bytes() -> None:
 
 def test_a_study_is_given_and_taken_back() -> None:
     sheets = MemorySheets()
-    imaging.give(sheets, study_key(NODE, "1.2.3"), "patient-1")
+    give_study(sheets, study_key(NODE, "1.2.3"), "patient-1")
     assert sheets.find(Study) == []
     imaging.stored(sheets, NODE, manifest(), "patient-1")
     (study,) = sheets.find(Study, owner="patient-1", state="assigned")
-    imaging.give(sheets, study.id, "")
+    give_study(sheets, study.id, "")
     imaging.stored(sheets, NODE, manifest(2))
     (study,) = sheets.find(Study, state="unassigned")
     assert (study.patient_id, study.stored) == ("", 2)
