@@ -22,15 +22,7 @@ from lianzhen_runtime.web.routes import Route, Routes
 from lianzhen_runtime.web.sessions import Session
 from lianzhen_runtime.web.staff import Home, Registry
 
-from . import (
-    audit,
-    consultations,
-    home,
-    money,
-    setup,
-    triage,
-    trust,
-)
+from . import audit, consultations, home, imaging, money, setup, triage, trust
 from .store import ClinicStore
 
 HERE = Path(__file__).parent
@@ -74,6 +66,7 @@ class Clinic:
             setup.routes(box, self.registry),
             money.routes(box),
             audit.routes(box),
+            imaging.routes(box),
         )
 
     @contextlib.asynccontextmanager

@@ -24,6 +24,7 @@ from lianzhen_protocol.imaging import (
     Scanner,
     ScannerAdmitted,
     ScannerRemoved,
+    Study,
 )
 from lianzhen_runtime.child import Child
 from lianzhen_runtime.errors import LianzhenError
@@ -31,6 +32,7 @@ from lianzhen_runtime.files import private_folder
 from lianzhen_runtime.keys import KeyProvider
 from lianzhen_runtime.log import Log
 from lianzhen_runtime.sealedfile import read_sealed, write_sealed
+from lianzhen_runtime.web.live import Live
 
 from .arrival import FOLDER, Admissions, Called, Caller, Kept
 from .intake import Intake
@@ -44,6 +46,8 @@ MAX_REFUSED: Final = 50
 
 QUIET_MS: Final = 10_000
 """An admitted caller's last contact is noted no more often than this."""
+
+TELL_SECONDS: Final = 0.3
 
 _PREVIEWS: Final = "previews"
 _BATCH: Final = 20
@@ -67,6 +71,10 @@ class Port(Protocol):
     @property
     def node(self) -> NodeId:
         """Who the box is."""
+
+    @property
+    def live(self) -> Live:
+        """What open pages are told by."""
 
     @property
     def keys(self) -> KeyProvider:
@@ -101,6 +109,8 @@ class Imaging:
         self.scp = box.child("scp")
         self._shown = asyncio.Event()
         self._callers = asyncio.Lock()
+        self._live = box.live
+        self._to_tell: set[str] = set()
         self._written: list[tuple[str, str]] | None = None
         self._journal.on_change(self._changed)
 
@@ -123,6 +133,20 @@ class Imaging:
             self._write_admissions()
         if Shelf.SHEET in kinds:
             self._shown.set()
+        if Scanner.SHEET in kinds:
+            self._tell_soon("modality")
+        if kinds & {Study.SHEET, Instance.SHEET, Held.SHEET}:
+            self._tell_soon("imaging")
+
+    def _tell_soon(self, event: str) -> None:
+        """Open pages learn of it; a series of 300 images is not 300 events."""
+        if event not in self._to_tell:
+            self._to_tell.add(event)
+            asyncio.get_running_loop().call_later(TELL_SECONDS, self._tell, event)
+
+    def _tell(self, event: str) -> None:
+        self._to_tell.discard(event)
+        self._live.tell(event)
 
     # -- callers
 

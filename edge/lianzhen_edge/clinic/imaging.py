@@ -1,0 +1,206 @@
+"""Images at the clinic: who may send them, which have come, and how each one stands.
+
+Fragments for other pages: ``/patients/{id}/imaging``. Live events: ``modality``, ``imaging``.
+"""
+
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from aiohttp import web
+
+from lianzhen_edge.appliance.browser_trust import own_addresses
+from lianzhen_edge.dicom.shelf import Held, Shelf
+from lianzhen_edge.journal.book import Book
+from lianzhen_protocol.accounts import CLINICAL, Role
+from lianzhen_protocol.errors import SealBroken
+from lianzhen_protocol.imaging import ADMITTED, Instance, Study
+from lianzhen_protocol.sheets import Sheets
+from lianzhen_runtime.errors import LianzhenError
+from lianzhen_runtime.web.routes import Routes, Visit
+
+if TYPE_CHECKING:
+    from lianzhen_edge.box import Box
+
+KEEPERS: Final = CLINICAL | {Role.ADMIN}
+"""Who looks after devices."""
+
+_KEY: Final = "[0-9a-f]{32}"
+_NEWEST: Final = 100
+_IMAGES: Final = 5000
+_RECENT_MS: Final = 60_000
+
+
+class NoSuchImage(LianzhenError):
+    """There is no image or preview under this address."""
+
+    code = "image-unknown"
+    http_status = 404
+
+
+class Shown(msgspec.Struct, frozen=True, kw_only=True):
+    """A study as pages and programs see it."""
+
+    study: Study
+    images: list[Instance]
+    """In reading order; empty where only the study was asked for."""
+    state: str
+    """The least that is true of all its images: stored, sent or safe."""
+
+
+class Modality(msgspec.Struct, frozen=True, kw_only=True):
+    """A device that is let in without having called."""
+
+    title: str
+    address: str
+
+
+def shown(sheets: Sheets, study: Study) -> Shown:
+    """A study with its images."""
+    images = sorted(sheets.find(Instance, owner=study.id, limit=_IMAGES), key=Instance.order)
+    states = {image.state for image in images}
+    worst = next((state for state in ("stored", "sent", "safe") if state in states), "stored")
+    return Shown(study=study, images=images, state=worst)
+
+
+def routes(box: "Box") -> Routes:
+    """Pages of modalities, of images, and the patient's."""
+    found = Routes()
+    pages = _Pages(box)
+    found.entry("/imaging", "imaging.title", roles=CLINICAL, order=30)
+    found.entry("/modalities", "imaging.modalities", roles=KEEPERS, order=60)
+    found.get("/modalities", roles=KEEPERS)(pages.modalities)
+    found.get("/modalities/fragment", roles=KEEPERS)(pages.modalities_fragment)
+    found.post("/modalities", roles=KEEPERS)(pages.add)
+    found.post(f"/modalities/{{id:{_KEY}}}/admit", roles=KEEPERS)(pages.admit)
+    found.post(f"/modalities/{{id:{_KEY}}}/remove", roles=KEEPERS)(pages.remove)
+    found.get("/imaging", roles=CLINICAL)(pages.studies)
+    found.get("/imaging/fragment", roles=CLINICAL)(pages.studies_fragment)
+    found.get(f"/studies/{{id:{_KEY}}}", roles=CLINICAL)(pages.study)
+    found.get("/patients/{id}/imaging", roles=CLINICAL)(pages.patient)
+    found.get(f"/images/{{id:{_KEY}}}/preview", roles=CLINICAL)(pages.preview)
+    found.get(f"/images/{{id:{_KEY}}}/original", roles=CLINICAL)(pages.original)
+    return found
+
+
+class _Pages:
+    def __init__(self, box: "Box") -> None:
+        self._box = box
+
+    # -- modalities
+
+    async def modalities(self, visit: Visit) -> web.StreamResponse:
+        return visit.page("imaging/modalities.html", **self._modalities())
+
+    async def modalities_fragment(self, visit: Visit) -> web.StreamResponse:
+        return visit.page("imaging/modalities_fragment.html", **self._modalities())
+
+    def _modalities(self) -> dict[str, Any]:
+        imaging = self._box.imaging
+        rows = imaging.scanners()
+        return {
+            "title": imaging.title,
+            "port": imaging.port,
+            "addresses": [str(one) for one in own_addresses() if not one.is_loopback],
+            "admitted": [row for row in rows if row.state == ADMITTED],
+            "others": [row for row in rows if row.state != ADMITTED],
+        }
+
+    async def admit(self, visit: Visit) -> web.StreamResponse:
+        actor = visit.actor
+        found = await self._box.imaging.admit(visit.match("id"), actor.id, actor.name)
+        return visit.see_other("/modalities", id=found.id)
+
+    async def remove(self, visit: Visit) -> web.StreamResponse:
+        actor = visit.actor
+        found = await self._box.imaging.remove(visit.match("id"), actor.id, actor.name)
+        return visit.see_other("/modalities", id=found.id)
+
+    async def add(self, visit: Visit) -> web.StreamResponse:
+        wanted, actor = await visit.form(Modality), visit.actor
+        found = await self._box.imaging.admit_by_hand(
+            wanted.title.strip(), wanted.address.strip(), actor.id, actor.name
+        )
+        return visit.see_other("/modalities", id=found.id)
+
+    # -- studies
+
+    async def studies(self, visit: Visit) -> web.StreamResponse:
+        return visit.page("imaging/studies.html", **await self._studies(visit))
+
+    async def studies_fragment(self, visit: Visit) -> web.StreamResponse:
+        recent = self._box.clock.now_ms - _RECENT_MS
+        return visit.page("imaging/studies_fragment.html", **await self._studies(visit, recent))
+
+    async def _studies(self, visit: Visit, since_ms: int = 0) -> dict[str, Any]:
+        """The newest; read by somebody are those that changed after ``since_ms``, which is when
+        the page, or the fragment before, has shown the others."""
+        actor = visit.actor.id
+
+        def look(book: Book) -> list[Study]:
+            found = book.find(Study, limit=_NEWEST, newest=True)
+            for study in found:
+                if study.last_ms >= since_ms:
+                    book.audit(actor, "read", f"{Study.SHEET}/{study.id}")
+            return found
+
+        sheets = self._box.journal.sheets
+        return {
+            "studies": await self._box.journal.transact(look),
+            "held": sheets.find(Held, limit=_NEWEST, newest=True),
+        }
+
+    async def study(self, visit: Visit) -> web.StreamResponse:
+        found = await self._read(visit, visit.match("id"))
+        return visit.page("imaging/study.html", found=found)
+
+    async def _read(self, visit: Visit, key: str) -> Shown:
+        actor = visit.actor.id
+
+        def look(book: Book) -> Shown:
+            study = book.get(Study, key)
+            if study is None:
+                raise NoSuchImage("there is no such study")
+            book.audit(actor, "read", f"{Study.SHEET}/{key}")
+            return shown(book, study)
+
+        return await self._box.journal.transact(look)
+
+    async def patient(self, visit: Visit) -> web.StreamResponse:
+        actor, patient = visit.actor.id, visit.match("id")
+
+        def look(book: Book) -> list[Shown]:
+            found = book.find(Study, owner=patient, limit=_NEWEST, newest=True) if patient else []
+            for study in found:
+                book.audit(actor, "read", f"{Study.SHEET}/{study.id}")
+            return [shown(book, study) for study in found]
+
+        found = await self._box.journal.transact(look)
+        return visit.page("imaging/patient_fragment.html", found=found)
+
+    # -- content
+
+    async def preview(self, visit: Visit) -> web.StreamResponse:
+        try:
+            content = await self._box.imaging.preview(visit.match("id"))
+        except (FileNotFoundError, SealBroken) as error:
+            raise NoSuchImage("there is no preview of this image") from error
+        headers = {"Cache-Control": "private, max-age=3600"}
+        return web.Response(body=content, content_type="image/jpeg", headers=headers)
+
+    async def original(self, visit: Visit) -> web.StreamResponse:
+        key, actor = visit.match("id"), visit.actor.id
+        shelf = self._box.journal.sheets.get(Shelf, key)
+        try:
+            if shelf is None:
+                raise FileNotFoundError(key)
+            content = await self._box.imaging.original(shelf)
+        except (FileNotFoundError, SealBroken) as error:
+            raise NoSuchImage("the box does not hold this image; the hub may") from error
+        await self._box.journal.transact(
+            lambda book: book.audit(actor, "export", f"{Instance.SHEET}/{key}")
+        )
+        headers = {
+            "Cache-Control": "no-store",
+            "Content-Disposition": f'attachment; filename="{key}.dcm"',
+        }
+        return web.Response(body=content, content_type="application/dicom", headers=headers)
