@@ -1,0 +1,172 @@
+"""Images at the hub: for the expert on the case, and for an admin; each look and copy is logged.
+
+``/cases/{id}/imaging`` is the fragment on the expert's case. Live event: ``imaging``.
+"""
+
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from aiohttp import web
+
+from lianzhen_hub.consultations.access import case_of
+from lianzhen_hub.imaging.store import Name, Part
+from lianzhen_hub.page import HubPage
+from lianzhen_protocol.accounts import Actor, Role
+from lianzhen_protocol.consultation import Consultation, State
+from lianzhen_protocol.errors import SealBroken
+from lianzhen_protocol.imaging import SAFE, Instance, Study
+from lianzhen_protocol.sheets import Sheets
+from lianzhen_runtime.errors import LianzhenError
+from lianzhen_runtime.web.routes import Routes, Visit
+
+if TYPE_CHECKING:
+    from lianzhen_hub.hub import Hub
+
+EXPERTS: Final = frozenset({Role.EXPERT})
+ADMINS: Final = frozenset({Role.ADMIN})
+_KEY: Final = "[0-9a-f]{32}"
+_NEWEST: Final = 200
+_IMAGES: Final = 5000
+
+
+class NoSuchImage(LianzhenError):
+    """There is no such image, or not for this person: the same answer."""
+
+    code = "image-unknown"
+    http_status = 404
+
+
+class Shown(msgspec.Struct, frozen=True, kw_only=True):
+    """A study and its images in reading order."""
+
+    study: Study
+    images: list[Instance]
+    arrived: int
+    """How many originals are here, whole."""
+
+
+def shown(sheets: Sheets, study: Study) -> Shown:
+    """A study with its images."""
+    images = sorted(sheets.find(Instance, owner=study.id, limit=_IMAGES), key=Instance.order)
+    arrived = sum(image.state == SAFE for image in images)
+    return Shown(study=study, images=images, arrived=arrived)
+
+
+def study_for(sheets: Sheets, actor: Actor, key: str) -> Study:
+    """The study, for an admin, or for the expert on a case that it was sent along with."""
+    study = sheets.get(Study, key)
+    if study is not None and (Role.ADMIN in actor.roles or _on_case(sheets, actor, study)):
+        return study
+    raise NoSuchImage("there is no such study, or you are not on its case")
+
+
+def _on_case(sheets: Sheets, actor: Actor, study: Study) -> bool:
+    if not study.patient_id or Role.EXPERT not in actor.roles:
+        return False
+    return any(
+        case.expert is not None
+        and case.expert.id == actor.id
+        and case.state is not State.CANCELLED
+        and study.id in case.studies
+        for case in sheets.find(Consultation, owner=study.patient_id)
+    )
+
+
+def routes(hub: "Hub") -> Routes:
+    """The expert's fragment, the viewer, and the bytes."""
+    found, pages = Routes(), _Pages(hub)
+    found.entry("/studies", "imaging.title", roles=ADMINS, order=60)
+    found.get("/studies", roles=ADMINS)(pages.newest)
+    found.get(f"/studies/{{id:{_KEY}}}", roles=EXPERTS | ADMINS)(pages.study)
+    found.get("/cases/{id}/imaging", roles=EXPERTS)(pages.case)
+    found.get(f"/studies/{{id:{_KEY}}}/{{image:{_KEY}}}/preview", roles=EXPERTS | ADMINS)(
+        pages.preview
+    )
+    found.get(f"/studies/{{id:{_KEY}}}/{{image:{_KEY}}}/original", roles=EXPERTS | ADMINS)(
+        pages.original
+    )
+    return found
+
+
+class _Pages:
+    def __init__(self, hub: "Hub") -> None:
+        self._hub = hub
+
+    async def newest(self, visit: Visit) -> web.StreamResponse:
+        """What has come, in numbers: an admin looks after images, not at them."""
+
+        def look(sheets: Sheets) -> list[dict[str, Any]]:
+            return [
+                {
+                    "id": study.id,
+                    "node": study.node,
+                    "modalities": study.modalities,
+                    "stored": study.stored,
+                    "received": study.received,
+                    "size": study.size,
+                    "last_ms": study.last_ms,
+                }
+                for study in sheets.find(Study, limit=_NEWEST, newest=True)
+            ]
+
+        return visit.page("imaging/newest.html", rows=await self._hub.consult(look))
+
+    async def study(self, visit: Visit) -> web.StreamResponse:
+        actor, key = visit.actor, visit.match("id")
+
+        def look(page: HubPage) -> Shown:
+            found = shown(page, study_for(page, actor, key))
+            page.audit(actor.id, "read", f"{Study.SHEET}/{key}")
+            return found
+
+        return visit.page("imaging/study.html", found=await self._hub.transact(look))
+
+    async def case(self, visit: Visit) -> web.StreamResponse:
+        actor, identity = visit.actor, visit.match("id")
+
+        def look(page: HubPage) -> list[Shown]:
+            case = case_of(page, actor, identity)
+            studies = [page.get(Study, key) for key in case.studies]
+            mine = [one for one in studies if one and one.patient_id == case.patient_id]
+            for study in mine:
+                page.audit(actor.id, "read", f"{Study.SHEET}/{study.id}")
+            return [shown(page, study) for study in mine]
+
+        return visit.page("imaging/case_fragment.html", found=await self._hub.transact(look))
+
+    async def preview(self, visit: Visit) -> web.StreamResponse:
+        image = await self._hub.consult(lambda sheets: self._image(sheets, visit))
+        content = await self._content(image, "preview")
+        headers = {"Cache-Control": "private, max-age=600"}
+        return web.Response(body=content, content_type="image/jpeg", headers=headers)
+
+    async def original(self, visit: Visit) -> web.StreamResponse:
+        """The Part 10 file exactly as the modality sent it."""
+        actor = visit.actor.id
+
+        def take(page: HubPage) -> Instance:
+            image = self._image(page, visit)
+            page.audit(actor, "export", f"{Instance.SHEET}/{image.id}")
+            return image
+
+        image = await self._hub.transact(take)
+        content = await self._content(image, "original")
+        headers = {
+            "Cache-Control": "no-store",
+            "Content-Disposition": f'attachment; filename="{image.id}.dcm"',
+        }
+        return web.Response(body=content, content_type="application/dicom", headers=headers)
+
+    @staticmethod
+    def _image(sheets: Sheets, visit: Visit) -> Instance:
+        study = study_for(sheets, visit.actor, visit.match("id"))
+        image = sheets.get(Instance, visit.match("image"))
+        if image is None or image.study != study.id:
+            raise NoSuchImage("there is no such image in this study")
+        return image
+
+    async def _content(self, image: Instance, part: Part) -> bytes:
+        try:
+            return await self._hub.objects.content(Name(image.node, image.id, part))
+        except (FileNotFoundError, SealBroken) as error:
+            raise NoSuchImage("it has not come yet; the case shows how far it is") from error
