@@ -59,6 +59,8 @@ class Caller:
             self.cookies[name] = text
         found = {key.lower(): text for key, text in answer.headers.items()}
         is_json = "json" in found.get("content-type", "")
+        if found.get("content-type", "").startswith(("image/", "application/dicom")):
+            return Reply(answer.status, found, content)
         return Reply(answer.status, found, json.loads(content) if is_json else content.decode())
 
     def get(self, path: str, **headers: str) -> Reply:

@@ -14,6 +14,7 @@ import msgspec
 from lianzhen_edge.journal.book import Book
 from lianzhen_edge.journal.journal import Journal
 from lianzhen_protocol import imaging
+from lianzhen_protocol.accounts import CLINICAL
 from lianzhen_protocol.errors import SealBroken
 from lianzhen_protocol.identity import NodeId
 from lianzhen_protocol.imaging import (
@@ -46,8 +47,6 @@ MAX_REFUSED: Final = 50
 
 QUIET_MS: Final = 10_000
 """An admitted caller's last contact is noted no more often than this."""
-
-TELL_SECONDS: Final = 0.3
 
 _PREVIEWS: Final = "previews"
 _BATCH: Final = 20
@@ -110,7 +109,6 @@ class Imaging:
         self._shown = asyncio.Event()
         self._callers = asyncio.Lock()
         self._live = box.live
-        self._to_tell: set[str] = set()
         self._written: list[tuple[str, str]] | None = None
         self._journal.on_change(self._changed)
 
@@ -125,7 +123,10 @@ class Imaging:
 
     async def _run_scp(self) -> None:
         self._write_admissions()
-        await self.scp.run()
+        try:
+            await self.scp.run()
+        finally:
+            self.intake.look_again()
 
     def _changed(self, sheets: set[tuple[str, str]]) -> None:
         kinds = {kind for kind, _ in sheets}
@@ -134,19 +135,9 @@ class Imaging:
         if Shelf.SHEET in kinds:
             self._shown.set()
         if Scanner.SHEET in kinds:
-            self._tell_soon("modality")
+            self._live.tell_soon("modality")
         if kinds & {Study.SHEET, Instance.SHEET, Held.SHEET}:
-            self._tell_soon("imaging")
-
-    def _tell_soon(self, event: str) -> None:
-        """Open pages learn of it; a series of 300 images is not 300 events."""
-        if event not in self._to_tell:
-            self._to_tell.add(event)
-            asyncio.get_running_loop().call_later(TELL_SECONDS, self._tell, event)
-
-    def _tell(self, event: str) -> None:
-        self._to_tell.discard(event)
-        self._live.tell(event)
+            self._live.tell_soon("imaging", CLINICAL)
 
     # -- callers
 

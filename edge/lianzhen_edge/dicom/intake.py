@@ -44,13 +44,17 @@ class Intake:
         self._node = node
         self._journal = journal
         self._reader = reader
-        self._told: asyncio.Queue[Place] = asyncio.Queue()
+        self._told: asyncio.Queue[Place | None] = asyncio.Queue()
         self.caught_up = asyncio.Event()
         """Set once the scan at start is done."""
 
     def tell(self, place: Place) -> None:
         """An image is durable there."""
         self._told.put_nowait(place)
+
+    def look_again(self) -> None:
+        """Whoever tells has died, perhaps before it told: scan now."""
+        self._told.put_nowait(None)
 
     async def run(self) -> None:
         """Scan, then take in what is told, and scan again when nothing was for a while."""
@@ -60,8 +64,8 @@ class Intake:
             self.caught_up.set()
             try:
                 async with asyncio.timeout(SCAN_SECONDS):
-                    while True:
-                        await self.take(await self._next())
+                    while (places := await self._next()) is not None:
+                        await self.take(await asyncio.to_thread(self._look, places))
             except TimeoutError:
                 continue
 
@@ -75,11 +79,13 @@ class Intake:
         if new:
             _log.debug("images taken in", count=new)
 
-    async def _next(self) -> list[Taken]:
-        places = [await self._told.get()]
+    async def _next(self) -> list[Place] | None:
+        """What was told; None if it is time to scan, which finds all that was."""
+        places: list[Place | None] = [await self._told.get()]
         while not self._told.empty() and len(places) < BATCH:
             places.append(self._told.get_nowait())
-        return await asyncio.to_thread(self._look, places)
+        found = [place for place in places if place is not None]
+        return found if len(found) == len(places) else None
 
     def _look(self, places: Sequence[Place]) -> list[Taken]:
         taken = []

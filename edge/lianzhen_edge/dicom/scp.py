@@ -20,6 +20,7 @@ import http.client
 import queue
 import socket
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,6 +39,7 @@ from lianzhen_runtime import log
 from lianzhen_runtime.errors import Unavailable
 from lianzhen_runtime.files import private_folder
 from lianzhen_runtime.keys import FileKeys
+from lianzhen_runtime.retry import pause
 
 from . import elements
 from .arrival import FOLDER, Admissions, Arrival, Called, Kept, part10, printable
@@ -109,11 +111,14 @@ class Ear(Protocol):
 
 
 class Notices:
-    """Tells the core, beside the associations. A notice that is lost is found by its rescan."""
+    """Tells the core, beside the associations, until it has heard; what dies with us is found by
+    the core's scan after our death.
+    """
 
     def __init__(self, control: Path) -> None:
         self._control = control
         self._queue: queue.Queue[tuple[str, bytes]] = queue.Queue(_WAITING_NOTICES)
+        self._connection: _UnixConnection | None = None
         threading.Thread(target=self._run, name="notices", daemon=True).start()
 
     def tell(self, notice: Kept | Called) -> None:
@@ -125,17 +130,25 @@ class Notices:
             _log.transition("core", "does not listen", bad=True)
 
     def _run(self) -> None:
-        connection: _UnixConnection | None = None
         while True:
             target, body = self._queue.get()
-            try:
-                connection = connection or _UnixConnection(self._control)
-                connection.request("POST", target, body)
-                connection.getresponse().read()
-                _log.transition("core", "listens")
-            except (OSError, http.client.HTTPException):
+            attempt = 0
+            while not self._heard(target, body):
                 _log.transition("core", "does not listen", bad=True)
-                connection = None
+                time.sleep(pause(attempt, base=0.1, cap=2.0))
+                attempt += 1
+            _log.transition("core", "listens")
+
+    def _heard(self, target: str, body: bytes) -> bool:
+        try:
+            self._connection = self._connection or _UnixConnection(self._control)
+            self._connection.request("POST", target, body)
+            answer = self._connection.getresponse()
+            answer.read()
+        except (OSError, http.client.HTTPException):
+            self._connection = None
+            return False
+        return answer.status < 500  # it is starting, or its disk is full
 
 
 class _UnixConnection(http.client.HTTPConnection):

@@ -21,16 +21,7 @@ from lianzhen_runtime.web.routes import Routes
 from lianzhen_runtime.web.sessions import Session
 from lianzhen_runtime.web.staff import Home, Registry
 
-from . import (
-    audit,
-    consultations,
-    experts,
-    fleet,
-    home,
-    mine,
-    money,
-    triage,
-)
+from . import audit, consultations, experts, fleet, home, imaging, mine, money, triage
 from .store import HubStore
 
 HERE = Path(__file__).parent
@@ -65,6 +56,7 @@ class HubConsole:
             money.routes(hub),
             audit.routes(hub),
             triage.routes(hub),
+            imaging.routes(hub),
         )
 
     @contextlib.asynccontextmanager

@@ -3,6 +3,7 @@
 ``/cases/{id}/imaging`` is the fragment on the expert's case. Live event: ``imaging``.
 """
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -75,6 +76,12 @@ def _on_case(sheets: Sheets, actor: Actor, study: Study) -> bool:
 def routes(hub: "Hub") -> Routes:
     """The expert's fragment, the viewer, and the bytes."""
     found, pages = Routes(), _Pages(hub)
+
+    def changed(sheets: Collection[tuple[str, str]]) -> None:
+        if any(kind in (Study.SHEET, Instance.SHEET) for kind, _ in sheets):
+            hub.live.tell_soon("imaging", EXPERTS | ADMINS)
+
+    hub.on_change(changed)
     found.entry("/studies", "imaging.title", roles=ADMINS, order=60)
     found.get("/studies", roles=ADMINS)(pages.newest)
     found.get(f"/studies/{{id:{_KEY}}}", roles=EXPERTS | ADMINS)(pages.study)

@@ -20,6 +20,7 @@ from lianzhen_protocol.accounts import STAFF, Actor, Role
 
 HISTORY: Final = 500
 BEAT_SECONDS: Final = 10.0
+SOON_SECONDS: Final = 0.3
 _SILENCE_MS: Final = 20_000
 _encoder = msgspec.json.Encoder()
 
@@ -48,6 +49,7 @@ class Live:
         self._present: dict[asyncio.Event, str] = {}
         self._watchers: list[Callable[[frozenset[str]], None]] = []
         self._closed = False
+        self._soon: set[str] = set()
 
     def tell(
         self,
@@ -60,6 +62,17 @@ class Live:
         self._last += 1
         self._events.append(_Event(self._last, kind, _encoder.encode(value), roles, people))
         self.wake()
+
+    def tell_soon(self, kind: str, roles: frozenset[Role] = STAFF) -> None:
+        """The same for what comes in bursts: many in a moment are one event, a little later."""
+        if kind not in self._soon:
+            self._soon.add(kind)
+
+            def now() -> None:
+                self._soon.discard(kind)
+                self.tell(kind, roles=roles)
+
+            asyncio.get_running_loop().call_later(SOON_SECONDS, now)
 
     def wake(self) -> None:
         """Have every listener look again whether it is still welcome."""

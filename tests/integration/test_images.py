@@ -1,0 +1,241 @@
+"""Images from dcmtk to the hub, on real programs: refused, admitted, seen, sent, received, safe."""
+
+import hashlib
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import psutil
+import pydicom
+import pytest
+from pydicom.data import get_testdata_file
+from sqlalchemy import Connection
+
+from lab import BoxProgram, HubProgram, Lab, free_ports, wait_until
+from lianzhen_hub.imaging.store import Name, ObjectStore
+from lianzhen_hub.ingest.vault import Vault
+from lianzhen_hub.store.database import Database, sqlite_url
+from lianzhen_hub.store.sheets import HubSheets
+from lianzhen_protocol.accounts import Role
+from lianzhen_protocol.imaging import SAFE, Instance, Study
+from lianzhen_runtime.keys import FileKeys
+from support.consoles import Person, clinic_people, hub_people
+from support.modality import NAME, association, ct_slice, pixels, series, storescu
+
+T = TypeVar("T")
+PACKAGED = ("CT_small.dcm", "examples_rgb_color.dcm")
+
+
+@dataclass
+class Site:
+    """A hub, a box with a DICOM port, and who works there."""
+
+    hub: HubProgram
+    box: BoxProgram
+    port: int
+    doctor: Person
+    admin: Person
+
+    def at_hub(self) -> list[Instance]:
+        """Every image that the hub has announced, by its own tables."""
+        return self._read(lambda sheets: sheets.find(Instance, limit=10_000))
+
+    def studies(self) -> list[Study]:
+        return self._read(lambda sheets: sheets.find(Study))
+
+    def _read(self, look: Callable[[HubSheets], T]) -> T:
+        keys = FileKeys(self.hub.state / "keys")
+        database = Database(sqlite_url(self.hub.state / "hub.db"))
+
+        def reading(connection: Connection) -> T:
+            return look(HubSheets(connection, Vault(keys, database)))
+
+        try:
+            with database.engine.connect().execution_options(reader=True) as connection:
+                return reading(connection)
+        finally:
+            database.engine.dispose()
+
+    def safe(self) -> set[str]:
+        """SOP Instance UIDs of which the hub holds the original."""
+        return {image.sop_uid for image in self.at_hub() if image.state == SAFE}
+
+    def original(self, image: Instance) -> bytes:
+        store = ObjectStore(self.hub.state / "images", FileKeys(self.hub.state / "keys"))
+        return b"".join(store.read(Name(image.node, image.id, "original")))
+
+    def scp_pid(self) -> int | None:
+        for child in psutil.Process(self.box.pid).children():
+            if "scp" in child.cmdline():
+                return int(child.pid)
+        return None
+
+    def answers(self) -> bool:
+        with association(self.port) as opened:
+            return opened is not None
+
+    def listens(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+
+@pytest.fixture(scope="module")
+def site(place: Lab) -> Site:
+    (port,) = free_ports(1)
+    hub = place.hub().start().wait()
+    box = place.box("BOX-1", dicom_port=port).start()
+    box.enrol(hub)
+    found = Site(hub, box, port, clinic_people(box).of(Role.DOCTOR), hub_people(hub).of(Role.ADMIN))
+    wait_until("an open DICOM port", found.listens)
+    return found
+
+
+def uid(path: Path) -> str:
+    return str(pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID)
+
+
+def test_a_stranger_is_refused_shown_within_a_second_and_admitted_by_one_click(site: Site) -> None:
+    page = site.doctor.caller
+    body = page.get("/modalities").body
+    assert (body["title"], body["port"], body["others"]) == ("LIANZHEN", site.port, [])
+    assert not site.answers()
+    took = wait_until("it is shown", lambda: bool(page.get("/modalities").body["others"]), 5)
+    assert took < 1.0
+    (stranger,) = page.get("/modalities").body["others"]
+    assert (stranger["title"], stranger["address"]) == ("CT1", "127.0.0.1")
+    assert (stranger["state"], stranger["seen_ms"] > 0) == ("refused", True)
+    assert page.post(f"/modalities/{stranger['id']}/admit").status == 200
+    with association(site.port) as opened:
+        assert opened is not None
+        assert opened.echo() == 0
+    (row,) = page.get("/modalities").body["admitted"]
+    assert row["by_name"] == "测试doctor.one"
+
+
+def test_packaged_images_and_a_noisy_series_arrive_pixel_for_pixel(
+    site: Site, tmp_path: Path
+) -> None:
+    files = [Path(str(get_testdata_file(name))) for name in PACKAGED]
+    files += series(tmp_path, 12)
+    hashes = {uid(path): pixels(path.read_bytes()) for path in files}
+    assert len(set(hashes.values())) == len(files)  # no two slices are equal
+    assert storescu(site.port, files).good == files
+    wait_until("all of it at the hub", lambda: site.safe() >= hashes.keys())
+    images = {image.sop_uid: image for image in site.at_hub()}
+    for sop_uid, wanted in hashes.items():
+        content = site.original(images[sop_uid])
+        assert pixels(content) == wanted
+        assert hashlib.sha256(content).hexdigest() == images[sop_uid].sha256
+    wait_until("its previews", lambda: all(image.preview for image in site.at_hub()))
+    page = site.doctor.caller
+    shown = page.get("/imaging").body["studies"]
+    wait_until(
+        "receipts at the box",
+        lambda: all(
+            study["stored"] == study["received"] for study in page.get("/imaging").body["studies"]
+        ),
+    )
+    ct = next(study for study in shown if study["sent"]["name"] == NAME)
+    found = page.get(f"/studies/{ct['id']}").body["found"]
+    assert (len(found["images"]), found["state"], ct["patient_id"]) == (12, "safe", "")
+    assert [image["instance_number"] for image in found["images"]] == list(range(12))
+
+
+def test_pictures_and_originals_for_those_who_may(site: Site) -> None:
+    page, admin = site.doctor.caller, site.admin.caller
+    study = next(s for s in site.studies() if s.sent.name == NAME)
+    image = page.get(f"/studies/{study.id}").body["found"]["images"][0]
+    reply = page.get(f"/images/{image['id']}/preview")
+    assert (reply.status, reply.headers["content-type"]) == (200, "image/jpeg")
+    there = admin.get(f"/studies/{study.id}").body["found"]
+    assert len(there["images"]) == there["arrived"] == 12
+    address = f"/studies/{study.id}/{image['id']}"
+    assert admin.get(f"{address}/preview").headers["content-type"] == "image/jpeg"
+    copies = [page.get(f"/images/{image['id']}/original"), admin.get(f"{address}/original")]
+    for copy in copies:
+        assert copy.headers["content-type"] == "application/dicom"
+        assert hashlib.sha256(copy.body).hexdigest() == image["sha256"]
+    stranger = clinic_people(site.box).of(Role.PHARMACIST).caller
+    assert stranger.get(f"/images/{image['id']}/preview").status == 403
+    assert admin.get(f"/studies/{study.id}/{'0' * 32}/preview").status == 404
+    expert = hub_people(site.hub).of(Role.EXPERT).caller
+    assert expert.get(f"/studies/{study.id}").status == 404  # on no case with it
+    assert expert.get(f"{address}/original").status == 404
+
+
+def test_nothing_of_it_lies_in_clear(site: Site) -> None:
+    image = ct_slice(0, "1.2.3", "1.2.3.4")
+    study = next(s for s in site.studies() if s.sent.name == NAME)
+    needles = [NAME.encode(), b"P-0001", study.uid.encode(), image.PixelData[:64]]
+    for state in (site.box.state, site.hub.state):
+        for path in (each for each in state.rglob("*") if each.is_file()):
+            content = path.read_bytes()
+            assert not [needle for needle in needles if needle in content], path
+    for log in (site.box.log, site.hub.log):
+        assert not [needle for needle in needles if needle in log.read_bytes()]
+
+
+@pytest.mark.parametrize("victim", ["scp", "core"])
+def test_every_success_is_kept_though_a_process_is_killed_while_it_receives(
+    site: Site, tmp_path: Path, victim: str
+) -> None:
+    files = series(tmp_path, 40, side=128)
+    before, acknowledged = len(site.at_hub()), set[Path]()
+
+    def kill() -> None:
+        wait_until("the first images", lambda: len(acknowledged) > 0 or sent_some(), 10)
+        pid = site.scp_pid() if victim == "scp" else site.box.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+
+    segments = site.box.state / "dicom"
+    size = sum(path.stat().st_mtime_ns for path in segments.glob("*.seg"))
+
+    def sent_some() -> bool:
+        return sum(path.stat().st_mtime_ns for path in segments.glob("*.seg")) != size
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    acknowledged |= set(storescu(site.port, files).good)
+    killer.join()
+    if victim == "core":
+        site.box.kill()
+        site.box.start().wait()
+    wait_until("the scp again", site.listens)
+    while missing := [path for path in files if path not in acknowledged]:
+        acknowledged |= set(storescu(site.port, missing).good)
+    wanted = {uid(path): pixels(path.read_bytes()) for path in files}
+    wait_until("all of it at the hub", lambda: site.safe() >= wanted.keys())
+    images = [image for image in site.at_hub() if image.sop_uid in wanted]
+    assert len(images) == len(files) == len(site.at_hub()) - before  # each once
+    assert {image.sop_uid: pixels(site.original(image)) for image in images} == wanted
+
+
+def test_an_upload_goes_on_where_a_hub_was_killed(site: Site, tmp_path: Path) -> None:
+    frames = 40
+    image = ct_slice(7, "1.2.826.9.7", "1.2.826.9.7.1", side=512, NumberOfFrames=frames)
+    image.PixelData = os.urandom(2 * 512 * 512 * frames)
+    path = tmp_path / "large.dcm"
+    image.save_as(path, enforce_file_format=True)
+    parts = site.hub.state / "images"
+
+    def partly() -> bool:
+        sizes = [each.stat().st_size for each in parts.rglob("*.part")]
+        return any(size > 1 << 20 for size in sizes)
+
+    assert storescu(site.port, [path]).good == [path]
+    wait_until("a part at the hub", partly)
+    site.hub.kill()
+    (part,) = parts.rglob("*.part")
+    came = part.stat().st_size
+    assert (1 << 20) < came < path.stat().st_size
+    site.hub.start().wait()
+    wait_until("all of it at the hub", lambda: image.SOPInstanceUID in site.safe())
+    (found,) = (one for one in site.at_hub() if one.sop_uid == image.SOPInstanceUID)
+    assert pixels(site.original(found)) == hashlib.sha256(image.PixelData).hexdigest()
+    assert not list(parts.rglob("*.part"))
