@@ -1,7 +1,7 @@
 """Rows out of PhysioNet/CinC 2012: what a stay's vital signs were at a given hour.
 
 A row holds the newest value of each sign within ``WINDOW`` before that hour, as a box would have
-had it. Stays never share a row's set: set a trains, set b calibrates, set c is looked at once.
+had it. Stays never share a row's set: set a trains, set b calibrates, set c judges.
 """
 
 import csv

@@ -186,3 +186,19 @@ def test_the_bundle_says_what_it_is() -> None:
     assert len(found.golden) >= 3
     assert 0 < found.threshold < 0.5
     assert (FOLDER / found.onnx).stat().st_size < 10_000
+
+
+CARD = Path(__file__).parents[3] / "models" / "deterioration"
+
+
+def test_the_card_tells_the_figures_of_the_model_that_is_released() -> None:
+    report = json.loads((CARD / "report.json").read_bytes())
+    card = (CARD / "CARD.md").read_text(encoding="utf-8")
+    assert report["bundle_sha256"] == bundle.RELEASED
+    assert report["threshold"] == MODEL.bundle.threshold
+    assert report["parity_1000_rows"] <= 1e-4
+    judged = report["set_c"]
+    assert judged["auroc_minus_news2_95"][0] > 0
+    for figure in (judged["auroc"], *judged["auroc_95"], judged["news2_auroc"], judged["ece"]):
+        assert f"{figure:.3f}" in card
+    assert "not registered as a medical device" in card
