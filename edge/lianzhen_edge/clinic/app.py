@@ -12,7 +12,7 @@ from pathlib import Path
 from lianzhen_edge.appliance.browser_trust import BrowserAuthority, own_addresses
 from lianzhen_edge.box import Box
 from lianzhen_edge.journal.journal import Journal
-from lianzhen_protocol.accounts import Account, Role
+from lianzhen_protocol.accounts import CLINICAL, Account, Role
 from lianzhen_runtime import tls
 from lianzhen_runtime.http import serving
 from lianzhen_runtime.web import login, staff
@@ -22,7 +22,7 @@ from lianzhen_runtime.web.routes import Route, Routes
 from lianzhen_runtime.web.sessions import Session
 from lianzhen_runtime.web.staff import Home, Registry
 
-from . import audit, consultations, home, imaging, money, setup, triage, trust
+from . import audit, consultations, home, imaging, money, setup, triage, trust, vitals
 from .store import ClinicStore
 
 HERE = Path(__file__).parent
@@ -41,6 +41,8 @@ class Clinic:
             admits=self._admits,
             place=lambda: box.clinic,
             ready=self._ready,
+            strip="vitals/host.html",
+            strip_roles=CLINICAL,
             detours={"not-enrolled": "/setup"},
         )
         self.console = Console(
@@ -67,6 +69,7 @@ class Clinic:
             money.routes(box),
             audit.routes(box),
             imaging.routes(box),
+            vitals.routes(box),
         )
 
     @contextlib.asynccontextmanager

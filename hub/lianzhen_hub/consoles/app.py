@@ -21,7 +21,7 @@ from lianzhen_runtime.web.routes import Routes
 from lianzhen_runtime.web.sessions import Session
 from lianzhen_runtime.web.staff import Home, Registry
 
-from . import audit, consultations, experts, fleet, home, imaging, mine, money, triage
+from . import audit, consultations, experts, fleet, home, imaging, mine, money, triage, vitals
 from .store import HubStore
 
 HERE = Path(__file__).parent
@@ -57,6 +57,7 @@ class HubConsole:
             audit.routes(hub),
             triage.routes(hub),
             imaging.routes(hub),
+            vitals.routes(hub),
         )
 
     @contextlib.asynccontextmanager

@@ -14,7 +14,7 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from lianzhen_protocol.accounts import Account, Actor
+from lianzhen_protocol.accounts import Account, Actor, Role
 from lianzhen_runtime.problems import problems
 
 from . import sessions
@@ -70,6 +70,9 @@ class ConsoleSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What stands beside the name: the clinic."""
     ready: Callable[[Route], None] = lambda _route: None
     """Raises what keeps a route from working now (a blank box), before anybody is asked for."""
+    strip: str = ""
+    """Template of what stands on top of every page of ``strip_roles``: the alarms of a clinic."""
+    strip_roles: frozenset[Role] = frozenset()
     detours: dict[str, str] = {}
     """Where people are led for an error of this console's own (code -> path)."""
 
@@ -155,6 +158,8 @@ class Console:
         if visit.someone is not None:
             roles = visit.someone.roles
             frame["menu"] = [entry for entry in self._menu if not entry.roles.isdisjoint(roles)]
+            if not roles.isdisjoint(self.settings.strip_roles):
+                frame["strip"] = self.settings.strip
         return visit
 
     async def _live(self, visit: Visit) -> web.StreamResponse:

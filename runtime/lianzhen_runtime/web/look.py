@@ -51,6 +51,7 @@ class Look:
             "path": path,
             "place": "",
             "menu": [],
+            "strip": "",
             "actor": None,
             "t": partial(self.words.say, language),
             "area_words": partial(self.words.area, language),

@@ -1,0 +1,162 @@
+"""A wearable at a real box with a real hub: from its message to the hub's rows and an open page."""
+
+import http.client
+import os
+import signal
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import pytest
+
+from lab import Lab, free_ports, wait_until
+from lianzhen_protocol.accounts import Role
+from support.consoles import Caller, clinic_people
+from support.lab_fixtures import Pair, enrolled_pair, needs_tool
+from support.wearable import Place, WearableClient
+
+pytestmark = needs_tool("mosquitto")
+READINGS, ALARMS = "vitals.readings", "alarm.clinic"
+
+
+class Ward(NamedTuple):
+    """A box with a device and a nurse."""
+
+    pair: Pair
+    nurse: Caller
+    place: Place
+    device: str
+    password: str
+
+    def client(self) -> WearableClient:
+        return WearableClient(self.place, self.device, self.password)
+
+
+@pytest.fixture(scope="module")
+def ward(place: Lab) -> Iterator[Ward]:
+    (port,) = free_ports(1)
+    pair = enrolled_pair(place, device_port=port)
+    nurse = clinic_people(pair.box).of(Role.NURSE).caller
+    ca = Path(pair.box.folder) / "trusted.pem"
+    ca.write_text(nurse.get("/wearables/authority.pem").body)
+    made = nurse.post("/wearables", {"name": "Band 7"}).body
+    yield Ward(pair, nurse, Place(port, ca), made["id"], made["password"])
+    pair.ledger.close()
+
+
+class Page(threading.Thread):
+    """An open page: what its one stream of events says, and when."""
+
+    def __init__(self, caller: Caller) -> None:
+        super().__init__(daemon=True)
+        self.events: list[tuple[float, str]] = []
+        self.open = threading.Event()
+        context = ssl._create_unverified_context()
+        self._connection = http.client.HTTPSConnection(
+            "127.0.0.1", caller.port, context=context, timeout=60
+        )
+        cookies = "; ".join(f"{name}={text}" for name, text in caller.cookies.items())
+        self._connection.request("GET", "/live", headers={"Cookie": cookies})
+        self._socket = self._connection.sock
+        self._answer = self._connection.getresponse()
+
+    def __enter__(self) -> Self:
+        self.start()
+        assert self.open.wait(30)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self.join(30)
+        self._answer.close()
+        self._connection.close()
+
+    def run(self) -> None:
+        for raw in self._answer:
+            line = raw.decode().strip()
+            if line.startswith("retry:"):
+                self.open.set()
+            if line.startswith("event:"):
+                self.events.append((time.monotonic(), line.removeprefix("event: ")))
+
+    def count(self, kind: str) -> int:
+        return sum(found == kind for _, found in self.events)
+
+
+def alarms(ward: Ward) -> Any:
+    return ward.nurse.get("/alarms").body["alarms"]
+
+
+def test_a_reading_lands_at_the_hub_once(ward: Ward) -> None:
+    before = ward.pair.ledger.count(READINGS)
+    with ward.client() as client:
+        receipts = []
+        for _ in range(3):
+            client.receipts.clear()
+            receipts.append(client.send("once", 1_795_400_000_000, spo2=97, pulse=71))
+    assert len({receipt["stored"] for receipt in receipts}) == 1
+    identity = bytes.fromhex(receipts[0]["stored"])
+    wait_until("the reading at the hub", lambda: identity in ward.pair.ledger.ids(READINGS))
+    wait_until("a drained box", ward.pair.box.drained)
+    assert ward.pair.ledger.count(READINGS) == before + 1
+    assert ward.pair.ledger.logged(READINGS) == before + 1
+    (shown,) = ward.nurse.get("/wearables").body["devices"]
+    assert (shown["wearable"]["name"], shown["state"]["stored"]) == ("Band 7", 1)
+
+
+def test_an_alarm_is_told_to_an_open_page_and_acknowledged_by_name(ward: Ward) -> None:
+    with Page(ward.nurse) as page, ward.client() as client:
+        began = time.monotonic()
+        client.send("danger", spo2=82)
+        wait_until("the alarm on the page", lambda: page.count("alarm") == 1)
+        took = next(at for at, kind in page.events if kind == "alarm") - began
+        print(f"from the device's publish to the page: {1000 * took:.0f} ms")
+        (alarm,) = alarms(ward)
+        found = (alarm["severity"], alarm["causes"], alarm["acknowledged_by"])
+        assert found == ("urgent", ["spo2"], None)
+        strip = ward.nurse.call("GET", "/alarms/strip", headers={"Accept": "text/html"}).body
+        assert 'data-ringing="urgent"' in strip
+
+        said = ward.nurse.post(f"/alarms/{alarm['id']}/acknowledge", {"note": "已吸氧"})
+        assert said.status == 200, said
+        assert ward.nurse.post(f"/alarms/{alarm['id']}/acknowledge").status == 409
+        wait_until("the page hears of it", lambda: page.count("alarm") == 2)
+    (alarm,) = alarms(ward)
+    assert (alarm["acknowledged_by"]["name"], alarm["note"]) == ("测试nurse.one", "已吸氧")
+    wait_until("both at the hub", lambda: ward.pair.ledger.count(ALARMS) == 2)
+
+
+def test_kill_9_of_listener_and_box_loses_nothing_that_was_promised(ward: Ward) -> None:
+    promised = []
+    with ward.client() as client:
+        for number in range(8):
+            if number in (2, 5):
+                listener = int(ward.nurse.get("/wearables").body["listener_pid"])
+                os.kill(listener, signal.SIGKILL)
+            elif number in (3, 6):
+                ward.pair.box.kill()
+                ward.pair.box.start()
+            receipt = client.send(f"k{number}", 1_795_400_000_000 + number, pulse=70 + number)
+            promised.append(bytes.fromhex(receipt["stored"]))
+    assert len(set(promised)) == 8
+    found: list[bytes] = []
+
+    def all_there() -> bool:
+        found[:] = ward.pair.ledger.ids(READINGS)
+        return set(promised) <= set(found)
+
+    wait_until("all that was promised, at the hub", all_there)
+    wait_until("a drained box", ward.pair.box.drained)
+    assert len(found) == len(set(found))
+
+
+def test_who_is_shut_out_is_told_so(ward: Ward) -> None:
+    assert ward.nurse.post(f"/wearables/{ward.device}/revoke").status == 200
+    with ward.client() as client:
+        assert client.refused == "Not authorized"
+    assert ward.nurse.post(f"/wearables/{ward.device}/revoke").status == 409
+    assert ward.nurse.post(f"/wearables/{'0' * 32}/revoke").status == 404

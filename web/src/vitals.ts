@@ -1,0 +1,119 @@
+/**
+ * `<lz-vitals src="/patients/…/vitals.json" hours="12" subject="…">`: the trend of vital signs.
+ * It is loaded anew when a reading of its subject came.
+ */
+import { html } from 'lit';
+import type uPlot from 'uplot';
+import { Chart } from './lib/chart';
+import { listen } from './lib/feed';
+import { words } from './lib/words';
+
+interface Trend {
+  times: number[];
+  columns: Record<string, (number | null)[]>;
+}
+
+/** Parameter, colour of the page, and whether it is drawn on the narrow scale of temperature. */
+const SERIES = [
+  ['pulse', 'hr', 'y'],
+  ['spo2', 'spo2', 'y'],
+  ['respiration', 'rr', 'y'],
+  ['systolic', 'bp', 'y'],
+  ['diastolic', 'bp', 'y'],
+  ['temperature', 'temp', 'temperature'],
+] as const;
+const AGAIN_MS = 5_000;
+
+class VitalsTrend extends Chart {
+  static override properties = {
+    ...Chart.properties,
+    src: {},
+    subject: {},
+    hours: { type: Number },
+    empty: { state: true },
+    cut: { state: true },
+  };
+  declare src: string;
+  declare subject: string;
+  declare hours: number;
+  declare empty: boolean;
+  declare cut: boolean;
+
+  private readonly say = words('signs');
+  private trend: Trend = { times: [], columns: {} };
+  private stops: (() => void)[] = [];
+  private waiting = 0;
+
+  constructor() {
+    super();
+    this.src = '';
+    this.subject = '';
+    this.hours = 12;
+    this.empty = false;
+    this.cut = false;
+  }
+
+  override connectedCallback() {
+    super.connectedCallback();
+    const kinds = [`vitals-${this.subject}`, 'reset'];
+    this.stops = kinds.map((kind) => listen(kind, () => this.soon(300)));
+    void this.load();
+  }
+
+  override disconnectedCallback() {
+    super.disconnectedCallback();
+    for (const stop of this.stops) stop();
+    window.clearTimeout(this.waiting);
+  }
+
+  private soon(ms: number) {
+    window.clearTimeout(this.waiting);
+    this.waiting = window.setTimeout(() => void this.load(), ms);
+  }
+
+  private async load() {
+    try {
+      const answer = await fetch(`${this.src}?hours=${this.hours}`, {
+        headers: { 'Lz-Quiet': '1', Accept: 'application/json' },
+      });
+      if (!answer.ok) throw new Error(String(answer.status));
+      this.trend = ((await answer.json()) as { trend: Trend }).trend;
+      this.empty = this.trend.times.length === 0;
+      this.cut = false;
+      await this.updateComplete;
+      this.feed();
+    } catch {
+      this.cut = true;
+      this.soon(AGAIN_MS);
+    }
+  }
+
+  protected override columns(): uPlot.AlignedData {
+    const times = this.trend.times.map((ms) => ms / 1_000);
+    const none = times.map(() => null);
+    return [times, ...SERIES.map(([name]) => this.trend.columns[name] ?? none)];
+  }
+
+  protected override options() {
+    const series = SERIES.map(([name, colour, scale]) => ({
+      label: this.say(name),
+      scale,
+      stroke: this.colour(colour),
+      width: 2,
+      spanGaps: false,
+      points: { size: 4 },
+    }));
+    return {
+      series: [{}, ...series],
+      scales: { y: { range: [0, 220] }, temperature: { range: [34, 42] } },
+      legend: { show: true, live: true },
+    } as Pick<uPlot.Options, 'series'> & Partial<uPlot.Options>;
+  }
+
+  override render() {
+    const note = this.cut ? this.say('cut_off') : this.empty ? this.say('no_trend') : '';
+    return html`${note ? html`<p>${note}</p>` : ''}${super.render()}`;
+  }
+}
+
+customElements.define('lz-vitals', VitalsTrend);
