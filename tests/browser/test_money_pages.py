@@ -65,7 +65,7 @@ def claims(site: Site, before: dict[str, int]) -> list[SettlementPending]:
     admin = site.centre.of(Role.ADMIN).caller
 
     def posted() -> bool:
-        pages = [admin.get(f"/money/claims/{each.claim_id}") for each in made]
+        pages = [admin.get(f"/settlements/{each.claim_id}") for each in made]
         return all(page.status == 200 for page in pages)
 
     wait_until("both claims are posted", posted)
@@ -73,7 +73,7 @@ def claims(site: Site, before: dict[str, int]) -> list[SettlementPending]:
 
 
 def accounts(site: Site) -> dict[str, int]:
-    found: Any = site.centre.of(Role.ADMIN).caller.get("/money").body["ledger"]
+    found: Any = site.centre.of(Role.ADMIN).caller.get("/ledger").body["ledger"]
     assert (found["sound"], found["sum_fen"]) == (True, 0)
     return {row["id"]: row["fen"] for row in found["accounts"] if row["fen"]}
 
@@ -92,7 +92,7 @@ def test_ten_tries_posted_once(
     assert found[f"fund:{REGION}"] == 40_000
     assert found[f"revenue:{site.node}"] == -2 * claims[0].split.total_fen
     assert found[f"due:{site.node}"] == 1_000 - 20_000  # the patient paid too much of the second
-    rows = site.centre.of(Role.ADMIN).caller.get("/money/differences").body["rows"]
+    rows = site.centre.of(Role.ADMIN).caller.get("/differences").body["rows"]
     said = {row["said"]["claim_id"]: row["said"]["reason"] for row in rows}
     assert said[claims[1].claim_id] == "policy"
     assert claims[0].claim_id not in said
@@ -102,7 +102,7 @@ def test_ten_tries_posted_once(
 def test_pages_of_the_hubs_admin(
     hub_page: Pages, claims: list[SettlementPending], size: str
 ) -> None:
-    paths = ["/money", "/money/differences", "/money/pay", f"/money/claims/{claims[1].claim_id}"]
+    paths = ["/ledger", "/differences", "/pay", f"/settlements/{claims[1].claim_id}"]
     for path in [*paths, "/audit"]:
         assert_clean(hub_page(Role.ADMIN, path, size))
 
@@ -129,7 +129,7 @@ def test_pages_of_an_expert_and_of_a_clinics_admin(hub_page: Pages, clinic_page:
 def test_an_admin_takes_a_claim_back_in_the_browser(
     site: Site, before: dict[str, int], hub_page: Pages, claims: list[SettlementPending]
 ) -> None:
-    page = hub_page(Role.ADMIN, f"/money/claims/{claims[1].claim_id}", language="en")
+    page = hub_page(Role.ADMIN, f"/settlements/{claims[1].claim_id}", language="en")
     page.get_by_label("Why it is reversed").fill("the wrong policy")
     page.get_by_role("button", name="Reverse").click()
     expect(page.get_by_text("Reversed: the wrong policy")).to_be_visible()

@@ -1,17 +1,14 @@
 """Money at the clinic: insurance as read from the card, and bills line by line."""
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from aiohttp import web
 
-from lianzhen_edge.journal.book import Book
 from lianzhen_edge.journal.journal import Journal
 from lianzhen_edge.journal.states import Item
 from lianzhen_edge.settlement.desk import NewCoverage, settle_consultation, state_coverage
 from lianzhen_protocol.accounts import CLINICAL
-from lianzhen_protocol.consultation import Consultation
 from lianzhen_protocol.identity import RecordId
 from lianzhen_protocol.people import Patient
 from lianzhen_protocol.settlement import Coverage, Difference, Settlement
@@ -43,16 +40,6 @@ class Bill(msgspec.Struct, frozen=True, kw_only=True):
     differences: list[Difference]
 
 
-class Account(msgspec.Struct, frozen=True, kw_only=True):
-    """All of one patient's money at this clinic."""
-
-    patient: Patient
-    coverage: Coverage | None
-    claims: list[Settlement]
-    differences: list[Difference]
-    unsettled: list[Consultation]
-
-
 def routes(box: "Box") -> Routes:
     """Every page of money."""
     found = Routes()
@@ -80,11 +67,11 @@ class _Pages:
 
     async def patient(self, visit: Visit) -> web.Response:
         """The whole page of a patient's money."""
-        return visit.page("money/patient.html", **await self._account(visit))
+        return visit.page("money/patient.html", **self._account(visit))
 
     async def fragment(self, visit: Visit) -> web.Response:
         """The same as a part of another page."""
-        return visit.page("money/account.html", **await self._account(visit))
+        return visit.page("money/account.html", **self._account(visit))
 
     async def cover(self, visit: Visit) -> web.Response:
         """Insurance as read from the card."""
@@ -102,60 +89,29 @@ class _Pages:
         """One bill, to be printed."""
         key = visit.match("id")
 
-        def look(book: Book) -> tuple[Settlement, Patient, list[Difference]]:
-            claim = _known(book.get(Settlement, key))
-            patient = _known(book.get(Patient, claim.claim.patient_id))
-            mine = book.find(Difference, owner=patient.id)
-            return claim, patient, [each for each in mine if each.said.claim_id == key]
-
-        claim, patient, differences = await self._read(visit, f"settlement/{key}", look)
-        shown = self._shown(claim, differences)
+        sheets = self._box.journal.sheets
+        claim = _known(sheets.get(Settlement, key))
+        patient = _known(sheets.get(Patient, claim.claim.patient_id))
+        shown = self._shown(claim, sheets.find(Difference, owner=patient.id))
         return visit.page("money/bill.html", bill=shown, patient=patient, clinic=self._box.clinic)
 
-    async def _account(self, visit: Visit) -> dict[str, Any]:
-        key = visit.match("id")
-
-        def look(book: Book) -> Account:
-            return Account(
-                patient=_known(book.get(Patient, key)),
-                coverage=book.get(Coverage, key),
-                claims=book.find(Settlement, owner=key, newest=True),
-                differences=book.find(Difference, owner=key),
-                unsettled=unsettled(book, key),
-            )
-
-        found = await self._read(visit, f"patient/{key}", look)
-        bills = [
-            self._shown(each, [one for one in found.differences if one.said.claim_id == each.id])
-            for each in found.claims
-        ]
+    def _account(self, visit: Visit) -> dict[str, Any]:
+        key, sheets = visit.match("id"), self._box.journal.sheets
+        patient = _known(sheets.get(Patient, key))
+        differences = sheets.find(Difference, owner=key)
+        claims = sheets.find(Settlement, owner=key, newest=True)
         return {
-            "patient": found.patient,
-            "coverage": found.coverage,
-            "bills": bills,
-            "unsettled": found.unsettled,
+            "patient": patient,
+            "coverage": sheets.get(Coverage, key),
+            "bills": [self._shown(each, differences) for each in claims],
+            "unsettled": unsettled(sheets, key),
             "insurances": INSURANCES,
         }
 
     def _shown(self, claim: Settlement, differences: list[Difference]) -> Bill:
         item = self._box.item(RecordId(bytes.fromhex(claim.id)))
-        return Bill(settlement=claim, lines=bill(claim), item=item, differences=differences)
-
-    async def _read(
-        self,
-        visit: Visit,
-        subject: str,
-        look: Callable[[Book], _T],
-    ) -> _T:
-        """Look something up and note who did, in one transaction."""
-        actor = visit.actor.id
-
-        def work(book: Book) -> _T:
-            found = look(book)
-            book.audit(actor, "read", subject)
-            return found
-
-        return await self._box.journal.transact(work)
+        mine = [each for each in differences if each.said.claim_id == claim.id]
+        return Bill(settlement=claim, lines=bill(claim), item=item, differences=mine)
 
 
 def _known(found: _T | None) -> _T:

@@ -3,8 +3,11 @@
 from typing import TYPE_CHECKING
 
 from aiohttp import web
+from sqlalchemy import select
 
 from lianzhen_hub.page import HubPage
+from lianzhen_hub.store import tables
+from lianzhen_hub.store.sheets import HubSheets
 from lianzhen_protocol.accounts import Role
 from lianzhen_protocol.audit import HUB_LOG
 from lianzhen_runtime.web.audit import SHOWN, AuditLine, LogState, lines, state
@@ -31,20 +34,25 @@ def routes(hub: "Hub") -> Routes:
             newest = [(chosen, row) for row in page.audit_newest(chosen, SHOWN)]
             logs = sorted({HUB_LOG, *page.audit_logs()})
             page.audit(actor, "read", f"audit/{chosen}")
-            return lines(page, newest), [state(page.audit_verify(each)) for each in logs]
+            shown = lines(page, newest, clinics(page))
+            return shown, [state(page.audit_verify(each)) for each in logs]
 
         rows, logs = await hub.transact(look)
         return visit.page("audit/log.html", rows=rows, logs=logs, chosen=chosen)
 
     @found.get("/my/access", roles=PATIENTS)
     async def access(visit: Visit) -> web.Response:
-        patient, actor = visit.actor.patient, visit.actor.id
+        patient = visit.actor.patient
 
-        def look(page: HubPage) -> list[AuditLine]:
-            seen = lines(page, page.audit_of(patient, SHOWN))
-            page.audit(actor, "read", f"patient/{patient}")
-            return seen
+        def look(sheets: HubSheets) -> list[AuditLine]:
+            return lines(sheets, sheets.audit_of(patient, SHOWN), clinics(sheets))
 
-        return visit.page("audit/access.html", rows=await hub.transact(look))
+        return visit.page("audit/access.html", rows=await hub.consult(look))
 
     return found
+
+
+def clinics(sheets: HubSheets) -> dict[str, str]:
+    """Names of the clinics, by the node of their box."""
+    table = tables.node.c
+    return {row.id: row.clinic for row in sheets.connection.execute(select(table.id, table.clinic))}

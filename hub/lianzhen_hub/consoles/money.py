@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 from aiohttp import web
 
-from lianzhen_hub.page import HubPage
 from lianzhen_hub.settlement import desk, views
 from lianzhen_hub.settlement.desk import NoSuchClaim
 from lianzhen_protocol.accounts import Role
 from lianzhen_protocol.settlement import Coverage, Difference, Settlement
 from lianzhen_protocol.settling import Line, bill
+from lianzhen_protocol.sheets import Sheets
 from lianzhen_runtime.web.routes import Routes, Visit
 
 if TYPE_CHECKING:
@@ -38,17 +38,17 @@ class Bill(msgspec.Struct, frozen=True, kw_only=True):
 def routes(hub: "Hub") -> Routes:
     """Every page of money."""
     found = Routes()
-    found.entry("/money", "bill.ledger", roles=ADMINS, order=60)
-    found.entry("/money/differences", "bill.differences", roles=ADMINS, order=61)
-    found.entry("/money/pay", "bill.pay", roles=ADMINS, order=62)
+    found.entry("/ledger", "bill.ledger", roles=ADMINS, order=60)
+    found.entry("/differences", "bill.differences", roles=ADMINS, order=61)
+    found.entry("/pay", "bill.pay", roles=ADMINS, order=62)
     found.entry("/my/pay", "bill.my_pay", roles=EXPERTS, order=60)
     found.entry("/my/bills", "bill.mine", roles=PATIENTS, order=50)
     pages = _Pages(hub)
-    found.get("/money", roles=ADMINS)(pages.ledger)
-    found.get("/money/differences", roles=ADMINS)(pages.differences)
-    found.get("/money/pay", roles=ADMINS)(pages.pay)
-    found.get("/money/claims/{id}", roles=ADMINS)(pages.claim)
-    found.post("/money/claims/{id}/reverse", roles=ADMINS)(pages.reverse)
+    found.get("/ledger", roles=ADMINS)(pages.ledger)
+    found.get("/differences", roles=ADMINS)(pages.differences)
+    found.get("/pay", roles=ADMINS)(pages.pay)
+    found.get("/settlements/{id}", roles=ADMINS)(pages.claim)
+    found.post("/settlements/{id}/reverse", roles=ADMINS)(pages.reverse)
     found.get("/my/pay", roles=EXPERTS)(pages.my_pay)
     found.get("/my/bills", roles=PATIENTS)(pages.my_bills)
     return found
@@ -64,16 +64,9 @@ class _Pages:
         return visit.page("money/ledger.html", ledger=found)
 
     async def differences(self, visit: Visit) -> web.Response:
-        """What boxes had otherwise: it names claims, and so is a look at patients' data."""
-        actor = visit.actor.id
-
-        def look(page: HubPage) -> list[Difference]:
-            rows = views.differences(page)
-            for each in rows:
-                page.audit(actor, "read", f"difference/{each.id}")
-            return rows
-
-        return visit.page("money/differences.html", rows=await self._hub.transact(look))
+        """What boxes had otherwise."""
+        rows = await self._hub.consult(views.differences)
+        return visit.page("money/differences.html", rows=rows)
 
     async def pay(self, visit: Visit) -> web.Response:
         """Statements of all experts."""
@@ -92,37 +85,35 @@ class _Pages:
 
     async def claim(self, visit: Visit) -> web.Response:
         """One claim, with a form to take it back."""
-        key, actor = visit.match("id"), visit.actor.id
+        key = visit.match("id")
 
-        def look(page: HubPage) -> Bill:
-            found = page.get(Settlement, key)
+        def look(sheets: Sheets) -> Bill:
+            found = sheets.get(Settlement, key)
             if found is None:
                 raise NoSuchClaim("the hub has no claim with that id")
-            page.audit(actor, "read", f"settlement/{key}")
-            return _bill(page, found)
+            return _bill(sheets, found)
 
-        return visit.page("money/claim.html", bill=await self._hub.transact(look))
+        return visit.page("money/claim.html", bill=await self._hub.consult(look))
 
     async def reverse(self, visit: Visit) -> web.Response:
         """Take a claim back; asked again, nothing more happens."""
         key, why, actor = visit.match("id"), await visit.form(Why), visit.actor.id
         await self._hub.transact(lambda page: desk.reverse(page, key, why.reason, actor))
-        return visit.see_other(f"/money/claims/{key}")
+        return visit.see_other(f"/settlements/{key}")
 
     async def my_bills(self, visit: Visit) -> web.Response:
         """A patient's own bills, line by line."""
-        patient, actor = visit.actor.patient, visit.actor.id
+        patient = visit.actor.patient
 
-        def look(page: HubPage) -> tuple[list[Bill], Coverage | None]:
-            mine = page.find(Settlement, owner=patient, newest=True) if patient else []
-            page.audit(actor, "read", f"patient/{patient}")
-            return [_bill(page, each) for each in mine], page.get(Coverage, patient)
+        def look(sheets: Sheets) -> tuple[list[Bill], Coverage | None]:
+            mine = sheets.find(Settlement, owner=patient, newest=True) if patient else []
+            return [_bill(sheets, each) for each in mine], sheets.get(Coverage, patient)
 
-        bills, coverage = await self._hub.transact(look)
+        bills, coverage = await self._hub.consult(look)
         return visit.page("money/bills.html", bills=bills, coverage=coverage)
 
 
-def _bill(page: HubPage, found: Settlement) -> Bill:
-    owned = page.find(Difference, owner=found.claim.patient_id)
+def _bill(sheets: Sheets, found: Settlement) -> Bill:
+    owned = sheets.find(Difference, owner=found.claim.patient_id)
     mine = [each for each in owned if each.said.claim_id == found.id]
     return Bill(settlement=found, lines=bill(found), differences=mine)

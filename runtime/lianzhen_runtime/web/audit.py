@@ -1,6 +1,6 @@
 """Rows of an audit log as people read them: with names, newest first; and whether it is whole."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -16,6 +16,9 @@ class AuditLine(msgspec.Struct, frozen=True, kw_only=True):
     """One row; ``action`` is empty for one that no longer opens."""
 
     log: str
+    place: str
+    """Whose log it is: a clinic's name; empty for the hub's."""
+
     seq: int
     at_ms: int
     actor: str
@@ -35,9 +38,11 @@ class LogState(msgspec.Struct, frozen=True, kw_only=True):
     """What is wrong with it, in a sentence; empty for a whole one."""
 
 
-def lines(sheets: Sheets, rows: Iterable[tuple[str, Row]]) -> list[AuditLine]:
-    """(log, row) pairs with the names of accounts that are known here."""
-    names: dict[str, str] = {}
+def lines(
+    sheets: Sheets, rows: Iterable[tuple[str, Row]], clinics: Mapping[str, str]
+) -> list[AuditLine]:
+    """(log, row) pairs with the names of accounts that are known here, and of ``clinics``."""
+    names = dict(clinics)
     found = []
     for log, row in rows:
         entry = row.entry
@@ -48,6 +53,7 @@ def lines(sheets: Sheets, rows: Iterable[tuple[str, Row]]) -> list[AuditLine]:
         found.append(
             AuditLine(
                 log=log,
+                place=clinics.get(log, ""),
                 seq=row.seq,
                 at_ms=entry.at_ms if entry else 0,
                 actor=actor,

@@ -22,6 +22,7 @@ from .assets import STATIC
 from .errors import ChangePassword, CodeNeeded, ForeignPage, NotSignedIn, NotYours, SecondMissing
 from .live import Live
 from .look import Look
+from .noting import Looks, subject_of
 from .routes import ANYBODY, SIGNED_IN, Entry, Route, Routes, Visit, wants_json
 from .sessions import Seat
 from .store import Store
@@ -96,6 +97,7 @@ class Console:
         self.now_ms = now_ms
         self.cookie = f"__Host-lz-{settings.cookie}"
         self.routes: list[Route] = []
+        self._looks = Looks()
         self._menu: list[Entry] = []
         self._detours = _DETOURS | settings.detours
         own = Routes()
@@ -134,9 +136,21 @@ class Console:
             _refuse_foreign(request)
             seat = await self._seat(request)
             _refuse(route, seat)
-            return await route.handler(self._visit(request, seat))
+            answer = await route.handler(self._visit(request, seat))
+            if seat is not None and answer.status < 300:
+                await self._note(route, request, seat.account.actor)
+            return answer
 
         return handle
+
+    async def _note(self, route: Route, request: web.Request, actor: Actor) -> None:
+        """What was looked at is in the audit log before the page leaves."""
+        subject = subject_of(route, request.path, request.match_info.get("id", ""), actor)
+        now_ms, quiet = self.now_ms(), QUIET in request.headers
+        if subject is None or self._looks.again(actor.id, subject, now_ms, quiet=quiet):
+            return
+        await self.store.write(lambda pen: pen.look(actor.id, subject))
+        self._looks.noted(actor.id, subject, now_ms)
 
     async def _seat(self, request: web.Request) -> Seat | None:
         token = request.cookies.get(self.cookie)

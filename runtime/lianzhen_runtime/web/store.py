@@ -64,6 +64,10 @@ class Pen:
         self._tell(account, by)
         self._page.audit(by, action, f"account/{account.id}")
 
+    def look(self, actor: str, subject: str) -> None:
+        """An audit row of who looked at whose data; ``subject`` is a sheet as ``kind/key``."""
+        self._page.audit(actor, "read", subject)
+
     def note(self, account: Account, action: Action) -> None:
         """An audit row of what somebody did with their own account."""
         self._page.audit(account.id, action, f"account/{account.id}")
