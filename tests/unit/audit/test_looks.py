@@ -34,7 +34,7 @@ def routes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Route]]:
 
 
 def address(path: str) -> str:
-    return re.sub(r"\{[^}]*\}", ID, path)
+    return re.sub(r"\{(?:[^{}]|\{\d+\})*\}", ID, path)  # also {id:[0-9a-f]{32}}
 
 
 def may_be_nobodys(path: str) -> bool:
