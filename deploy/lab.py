@@ -238,6 +238,7 @@ class BoxProgram(Program):
 
     def __init__(self, folder: Path, box: str, **settings: object) -> None:
         self.box = box
+        self.dicom_port = int(str(settings.get("dicom_port", 0)))
         self.status_port, self.console_port, self.setup_port = free_ports(3)
         found: dict[str, object] = {
             "listen": "127.0.0.1",

@@ -45,7 +45,7 @@ async def _serve(hub: Hub, settings: Settings) -> None:
     console = HubConsole(hub)
     assignments = Assignments(hub, settings.accept_seconds)
     async with (
-        serving(_public(hub), host=settings.listen, port=settings.https_port, tls=server),
+        serving(public(hub), host=settings.listen, port=settings.https_port, tls=server),
         console.serving(),
         serving(probes(hub.health, hub.metrics), port=settings.status_port),
         serving(admin.application(hub, console.registry), path=settings.folder / "admin.sock"),
@@ -79,7 +79,7 @@ async def _ingest(hub: Hub) -> None:
     await hub.ingest.run(hub.broker.address, context)
 
 
-def _public(hub: Hub) -> web.Application:
+def public(hub: Hub) -> web.Application:
     """What the network may reach: enrolment, and whether we are well."""
     app = web.Application(middlewares=[problems])
     app.add_subapp(PREFIX, Enrolment(hub.fleet, hub.authority, hub.signer).application())

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
 
-from lab import BoxProgram, HubProgram, lab
+from lab import BoxProgram, HubProgram, free_ports, lab
 from lianzhen_protocol.accounts import Role
 
 from .consoles import People, clinic_people, hub_people
@@ -63,7 +63,8 @@ def site() -> Iterator[Site]:
     """A hub and a box of its own, enrolled and online."""
     with lab() as made:
         hub = made.hub().start().wait()
-        box = made.box().start()
+        (port,) = free_ports(1)
+        box = made.box(dicom_port=port).start()
         node = box.enrol(hub, CLINIC)
         yield Site(hub, box, node, clinic_people(box), hub_people(hub))
 

@@ -100,7 +100,9 @@ class _Pages:
         return {
             "title": imaging.title,
             "port": imaging.port,
-            "addresses": [str(one) for one in own_addresses() if not one.is_loopback],
+            "addresses": [
+                str(one) for one in own_addresses() if one.version == 4 and not one.is_loopback
+            ],
             "admitted": [row for row in rows if row.state == ADMITTED],
             "others": [row for row in rows if row.state != ADMITTED],
         }

@@ -312,7 +312,7 @@ async def run(settings: Settings) -> None:
         folder, FileKeys(settings.folder / "keys"), reserve_bytes=2 * settings.disk_reserve_mb << 20
     )
     reception = Reception(segments, Admissions(folder), Notices(settings.folder / "control.sock"))
-    address = ("0.0.0.0", settings.dicom_port)  # noqa: S104 - modalities are on the clinic's network
+    address = (settings.listen, settings.dicom_port)
     try:
         server = entity(settings.dicom_ae_title).start_server(
             address, block=False, evt_handlers=reception.handlers()

@@ -1,0 +1,236 @@
+"""Uploads over real TLS and a real line that is cut: whose, whole, once, and from where it was."""
+
+import asyncio
+import hashlib
+import io
+import os
+import random
+import ssl
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import pytest
+from sqlalchemy import func, select
+
+from lianzhen_edge.dicom.upload import HubAway, Put
+from lianzhen_hub.app import public
+from lianzhen_hub.hub import Hub
+from lianzhen_hub.imaging.store import Name
+from lianzhen_hub.settings import Settings
+from lianzhen_hub.store.tables import down
+from lianzhen_protocol import imaging
+from lianzhen_protocol.identity import HUB_NAME
+from lianzhen_protocol.imaging import ImageStored, Instance
+from lianzhen_runtime import tls
+from lianzhen_runtime.http import serving
+from line import Line
+from support.fleet import key_pem, new_key, request_for
+
+CHUNK = 16 << 10
+
+
+@dataclass
+class Site:
+    """A hub's HTTPS, and boxes that know it."""
+
+    hub: Hub
+    port: int
+    folder: Path
+
+    async def box(self, name: str) -> tuple[str, ssl.SSLContext]:
+        claim = await self.hub.fleet.new_claim(name, "clinic", "https://127.0.0.1:1")
+        key = new_key()
+        issued = await self.hub.fleet.enrol(request_for(claim, self.hub.fleet.nonce().nonce, key))
+        path = self.folder / f"{issued.node}.pem"
+        path.write_bytes(key_pem(key) + issued.certificate.encode())
+        return issued.node, self.context(path)
+
+    def context(self, identity: Path | None = None) -> ssl.SSLContext:
+        pair = None if identity is None else (identity, identity)
+        return tls.client_context(self.hub.authority.ca_pem, self.hub.clock, HUB_NAME, pair)
+
+    async def announce(self, node: str, content: bytes) -> str:
+        sha256 = hashlib.sha256(content).hexdigest()
+        body = ImageStored(
+            instance=imaging.instance_key(node, sha256),
+            study=imaging.study_key(node, "1.2.3"),
+            sha256=sha256,
+            size=len(content),
+            sop_class="1.2.840.10008.5.1.4.1.1.2",
+            sop_uid=f"1.2.3.{int(sha256[:8], 16)}",
+            study_uid="1.2.3",
+            series_uid="1.2.3.1",
+            transfer_syntax="1.2.840.10008.1.2.1",
+            received_ms=1,
+        )
+        await self.hub.transact(lambda page: imaging.stored(page, node, body))
+        return body.instance
+
+    async def state(self, key: str) -> Instance:
+        found = await self.hub.consult(lambda sheets: sheets.get(Instance, key))
+        assert found is not None
+        return found
+
+    async def receipts(self, node: str) -> int:
+        mine = (down.c.node == node) & (down.c.stream == imaging.STREAM)
+        query = select(func.count()).where(mine)
+        return await self.hub.database.read(lambda link: int(link.execute(query).scalar_one()))
+
+    def session(self, context: ssl.SSLContext, port: int | None = None) -> aiohttp.ClientSession:
+        connector = aiohttp.TCPConnector(ssl=context, force_close=port is not None)
+        return aiohttp.ClientSession(f"https://127.0.0.1:{port or self.port}", connector=connector)
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    async with Hub(Settings(state=str(tmp_path), names=("127.0.0.1",))) as hub:
+        pair = hub.authority.issue_hub(["127.0.0.1"]).path
+        context = tls.server_context(pair, pair, hub.authority.ca_pem)
+        async with serving(public(hub), tls=context) as port:
+            yield Site(hub, port, tmp_path)
+
+
+def path_of(key: str, part: str = "original") -> str:
+    return f"{imaging.UPLOAD_PATH}/{key}/{part}"
+
+
+def headers(content: bytes, offset: int | None = None, **more: str) -> dict[str, str]:
+    found = {
+        "Upload-Length": str(len(content)),
+        "Upload-Digest": hashlib.sha256(content).hexdigest(),
+    }
+    if offset is not None:
+        found["Upload-Offset"] = str(offset)
+    return found | {name.replace("_", "-"): text for name, text in more.items()}
+
+
+async def test_an_image_and_its_preview_come_whole_and_a_receipt_goes_down(site: Site) -> None:
+    node, context = await site.box("BOX-1")
+    content, jpeg = os.urandom(3 * CHUNK + 17), b"\xff\xd8\xff" + os.urandom(5000)
+    key = await site.announce(node, content)
+    async with site.session(context) as session:
+        put = Put(session, CHUNK)
+        await put.content(path_of(key, "preview"), jpeg)
+        assert (await site.state(key)).preview == len(jpeg)
+        assert await site.receipts(node) == 0
+        await put.content(path_of(key), content)
+        assert (await site.state(key)).state == "safe"
+        assert await site.receipts(node) == 1
+        await put.content(path_of(key), content)  # the box did not hear of it: it asks again
+        assert await site.receipts(node) == 2
+    assert await site.hub.objects.content(Name(node, key, "original")) == content
+    assert await site.hub.objects.content(Name(node, key, "preview")) == jpeg
+    study = await site.hub.consult(
+        lambda sheets: sheets.get(imaging.Study, imaging.study_key(node, "1.2.3"))
+    )
+    assert study is not None
+    assert study.received == 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_a_line_that_is_cut_at_any_byte_costs_a_chunk_each_time(
+    site: Site, seed: int
+) -> None:
+    node, context = await site.box("BOX-1")
+    content, luck, cuts = os.urandom(12 * CHUNK + 5), random.Random(seed), 0
+    key, line = await site.announce(node, content), Line(site.port)
+    try:
+        while True:
+            line.cut_after = luck.randrange(2000, 6 * CHUNK) if cuts < 12 else None
+            try:
+                async with site.session(context, line.port) as session:
+                    await Put(session, CHUNK).content(path_of(key), content)
+                break
+            except HubAway:
+                cuts += 1
+    finally:
+        await asyncio.to_thread(line.close)
+    assert cuts > 3
+    handshakes = 8000 * (cuts + 1) + 24 * 8000  # each call has a connection, and so a certificate
+    assert line.passed < len(content) + cuts * CHUNK + handshakes
+    assert await site.hub.objects.content(Name(node, key, "original")) == content
+    assert await site.receipts(node) == 1
+
+
+async def test_what_a_crash_left_is_taken_up(site: Site) -> None:
+    node, context = await site.box("BOX-1")
+    content = os.urandom(4 * CHUNK)
+    key = await site.announce(node, content)
+    async with site.session(context) as session:
+        for number in range(3):
+            chunk = content[number * CHUNK : (number + 1) * CHUNK]
+            sent = headers(content, number * CHUNK)
+            async with session.patch(path_of(key), headers=sent, data=chunk) as answer:
+                assert answer.status == 204
+        site.hub.objects.close()
+        (part,) = (site.folder / "images").rglob("*.part")
+        with part.open("r+b") as file:
+            file.truncate(part.stat().st_size - 100)  # the third chunk was torn
+        async with session.head(path_of(key), headers=headers(content)) as answer:
+            assert answer.headers["Upload-Offset"] == str(2 * CHUNK)
+        await Put(session, CHUNK).content(path_of(key), content)
+    assert await site.hub.objects.content(Name(node, key, "original")) == content
+
+
+async def test_a_hub_that_died_between_file_and_commit_commits_when_asked(site: Site) -> None:
+    node, context = await site.box("BOX-1")
+    content = os.urandom(100)
+    key = await site.announce(node, content)
+    digest = hashlib.sha256(content).hexdigest()
+    await site.hub.objects.append(Name(node, key, "original"), digest, 0, content, 100)
+    assert (await site.state(key)).state == "stored"
+    async with site.session(context) as session:
+        await Put(session).content(path_of(key), content)
+    assert (await site.state(key)).state == "safe"
+
+
+async def asked(
+    site: Site, context: ssl.SSLContext, path: str, sent: dict[str, str], chunk: bytes = b""
+) -> tuple[int, str]:
+    """(status, code) of a PATCH."""
+    async with (
+        site.session(context) as session,
+        session.patch(path, headers=sent, data=io.BytesIO(chunk)) as answer,
+    ):
+        body = await answer.json(content_type=None) if answer.status >= 400 else {}
+        return answer.status, body.get("code", "")
+
+
+async def test_who_may_not_and_what_is_not_like_its_manifest(site: Site) -> None:
+    node, context = await site.box("BOX-1")
+    _, other = await site.box("BOX-2")
+    content = os.urandom(3000)
+    key = await site.announce(node, content)
+    good = headers(content, 0)
+    unknown = path_of("0" * 32)
+    not_jpeg = headers(b"GIF89a", 0)
+    huge = headers(content, 0, Upload_Length=str(5 << 20))
+    for who, path, sent, chunk, wanted in (
+        (site.context(), path_of(key), good, content, (401, "certificate-missing")),
+        (other, path_of(key), good, content, (404, "image-unannounced")),
+        (context, unknown, good, content, (404, "image-unannounced")),
+        (context, path_of("../" * 10), good, content, (404, "not-found")),
+        (context, path_of(key), headers(content + b"x", 0), content, (422, "upload-differs")),
+        (
+            context,
+            path_of(key),
+            headers(content, 0, Upload_Digest="x"),
+            b"",
+            (422, "upload-differs"),
+        ),
+        (context, path_of(key), headers(content), content, (422, "upload-differs")),
+        (context, path_of(key), headers(content, 7), content[7:], (409, "upload-offset")),
+        (context, path_of(key), good, content + b"x", (409, "upload-offset")),
+        (context, path_of(key), good, bytes(3000), (409, "upload-digest")),
+        (context, path_of(key, "preview"), not_jpeg, b"GIF89a", (422, "upload-differs")),
+        (context, path_of(key, "preview"), huge, b"", (422, "upload-differs")),
+        (context, path_of(key), good, bytes((1 << 20) + 1), (413, "request-too-large")),
+    ):
+        assert await asked(site, who, path, sent, chunk) == wanted
+    assert await site.receipts(node) == 0
+    assert not list((site.folder / "images").rglob("*.original"))
+    assert await asked(site, context, path_of(key), good, content) == (204, "")  # none did harm
+    await site.hub.fleet.revoke(node, "stolen")
+    assert await asked(site, context, path_of(key), good, content) == (403, "node-revoked")
