@@ -78,6 +78,10 @@ class Settings(Section, frozen=True):
     expert_level: str = "city"
     """Level of the hospital that consults: which price list holds."""
 
+    def __post_init__(self) -> None:
+        if bool(self.console_certificate) != bool(self.console_key):
+            raise ValueError("console_certificate and console_key belong together")
+
     @property
     def folder(self) -> Path:
         """``state`` as a path."""

@@ -56,6 +56,10 @@ class Settings(Section, frozen=True):
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
+    def __post_init__(self) -> None:
+        if bool(self.console_certificate) != bool(self.console_key):
+            raise ValueError("console_certificate and console_key belong together")
+
     @property
     def folder(self) -> Path:
         """``state`` as a path."""

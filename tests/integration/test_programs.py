@@ -55,6 +55,7 @@ WRONG = {
     "a word for a number": ('status_port = "no"', "Expected `int`, got `str` - at `$.status_port`"),
     "a port that is none": ("status_port = 70000", "`int` <= 65535 - at `$.status_port`"),
     "a level that is none": ('log_level = "loud"', "Invalid enum value 'loud' - at `$.log_level`"),
+    "half a pair": ('console_key = "x"', "console_certificate and console_key belong together"),
     "no TOML": ("status_port 1", "is not TOML"),
 }
 

@@ -3,22 +3,13 @@
 import re
 from pathlib import Path
 
-import pytest
-
-from lianzhen_edge.box import Box
-from lianzhen_edge.clinic.app import Clinic
-from lianzhen_edge.settings import Settings as BoxSettings
-from lianzhen_hub.consoles.app import HubConsole
-from lianzhen_hub.hub import Hub
-from lianzhen_hub.settings import Settings as HubSettings
 from lianzhen_protocol.accounts import Role
 from lianzhen_runtime.web.routes import Route
 from support.browser import Site
 from support.consoles import Caller, People
+from support.routes import AT_THE_CLINIC, AT_THE_HUB, clinic_routes, hub_routes
 
 NO_ID = "01a20e3dac397360b1f7390448a78251"
-AT_THE_CLINIC = (Role.NURSE, Role.DOCTOR, Role.PHARMACIST, Role.ADMIN)
-AT_THE_HUB = (Role.EXPERT, Role.ADMIN, Role.PATIENT)
 ENDS_THE_SESSION = {"/logout"}
 AFTER_A_PASSWORD = {"/login/second"}
 """For nobody yet, and not for just anybody."""
@@ -53,26 +44,16 @@ def walk(routes: list[Route], people: People, roles: tuple[Role, ...]) -> list[s
     return wrong
 
 
-@pytest.fixture(scope="module")
-def clinic_routes(tmp_path_factory: pytest.TempPathFactory) -> list[Route]:
-    folder = tmp_path_factory.mktemp("box")
-    return Clinic(Box(BoxSettings(state=str(folder)), ())).console.routes
+def test_clinic(site: Site, tmp_path: Path) -> None:
+    routes = clinic_routes(tmp_path)
+    assert len(routes) > 40
+    assert walk(routes, site.clinic, AT_THE_CLINIC) == []
 
 
-@pytest.fixture(scope="module")
-def hub_routes(tmp_path_factory: pytest.TempPathFactory) -> list[Route]:
-    folder: Path = tmp_path_factory.mktemp("hub")
-    return HubConsole(Hub(HubSettings(state=str(folder)))).console.routes
-
-
-def test_clinic(site: Site, clinic_routes: list[Route]) -> None:
-    assert len(clinic_routes) > 15
-    assert walk(clinic_routes, site.clinic, AT_THE_CLINIC) == []
-
-
-def test_hub(site: Site, hub_routes: list[Route]) -> None:
-    assert len(hub_routes) > 15
-    assert walk(hub_routes, site.centre, AT_THE_HUB) == []
+def test_hub(site: Site, tmp_path: Path) -> None:
+    routes = hub_routes(tmp_path)
+    assert len(routes) > 40
+    assert walk(routes, site.centre, AT_THE_HUB) == []
 
 
 def test_what_is_not_declared_is_not_there(site: Site) -> None:

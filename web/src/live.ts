@@ -46,7 +46,9 @@ class Live extends HTMLElement {
         headers: { 'Lz-Quiet': '1', Accept: 'text/html' },
         redirect: 'manual',
       });
-      if (answer.ok && !this.busy()) {
+      if (answer.ok && this.busy()) {
+        this.addEventListener('focusout', () => this.soon(), { once: true });
+      } else if (answer.ok) {
         this.innerHTML = await answer.text();
         this.dispatchEvent(new CustomEvent('lz-loaded', { bubbles: true }));
       } else if (answer.type === 'opaqueredirect') window.location.reload();

@@ -272,6 +272,7 @@ def _refuse(route: Route, seat: Seat | None) -> None:
 async def protect(request: web.Request, response: web.StreamResponse) -> None:
     """Every answer: the security headers, and how long it may be kept."""
     response.headers.update(SECURITY_HEADERS)
+    response.headers.popall("Server", None)  # whose version is nobody's business
     if request.path.startswith("/static/assets/"):  # the name holds a hash of the content
         response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
     else:

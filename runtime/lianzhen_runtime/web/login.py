@@ -4,6 +4,7 @@ import math
 import secrets
 import time
 from typing import Final
+from urllib.parse import quote
 
 import msgspec
 import segno
@@ -141,13 +142,15 @@ def routes(doorman: Doorman) -> Routes:
             return with_cookie(console, visit.see_other(local_path(given.next)), token)
         if visit.wants_json:
             raise CodeNeeded
-        return with_cookie(console, visit.see_other("/login/second"), token)
+        back = quote(local_path(given.next))
+        return with_cookie(console, visit.see_other(f"/login/second?next={back}"), token)
 
     @found.get("/login/second", roles=ANYBODY)
     async def ask_second(visit: Visit) -> web.Response:
         if visit.seat is None:
             raise NotSignedIn
-        return visit.page("login/second.html", next="/", wrong="")
+        back = local_path(visit.query("next", "/"))
+        return visit.page("login/second.html", next=back, wrong="")
 
     @found.post("/login/second", roles=ANYBODY)
     async def second(visit: Visit) -> web.StreamResponse:

@@ -123,6 +123,7 @@ async def test_every_answer_carries_the_policy(house: tuple[House, Client], path
         assert "frame-ancestors 'none'" in policy
         assert "unsafe" not in policy
         assert visitor.last["x-content-type-options"] == "nosniff"
+        assert "server" not in visitor.last
         assert visitor.last["cache-control"] == "no-store"
 
 

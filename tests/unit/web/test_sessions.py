@@ -147,7 +147,7 @@ async def test_the_second_factor_cannot_be_walked_around(house: tuple[House, Cli
     async with client.post(
         "/login", data={"login": "boss", "password": PASSWORD}, allow_redirects=False
     ) as answer:
-        assert answer.headers["Location"] == "/login/second"
+        assert answer.headers["Location"] == "/login/second?next=/"
         thief.cookie = answer.cookies["__Host-lz-test"].value
     for method, path in (
         *(("GET", "/staff"), ("GET", "/account"), ("GET", "/account/second"), ("GET", "/live")),
