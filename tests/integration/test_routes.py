@@ -9,6 +9,7 @@ from support.browser import Site
 from support.consoles import Caller, People
 from support.routes import AT_THE_CLINIC, AT_THE_HUB, clinic_routes, hub_routes
 
+_VARIABLE = re.compile(r"\{(?:[^{}]|\{[^{}]*\})*\}")
 NO_ID = "01a20e3dac397360b1f7390448a78251"
 ENDS_THE_SESSION = {"/logout"}
 AFTER_A_PASSWORD = {"/login/second"}
@@ -16,7 +17,7 @@ AFTER_A_PASSWORD = {"/login/second"}
 
 
 def address(route: Route) -> str:
-    return re.sub(r"\{[^}]*\}", NO_ID, route.path)
+    return _VARIABLE.sub(NO_ID, route.path)
 
 
 def walk(routes: list[Route], people: People, roles: tuple[Role, ...]) -> list[str]:
