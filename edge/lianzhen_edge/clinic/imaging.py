@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 KEEPERS: Final = CLINICAL | {Role.ADMIN}
 """Who looks after devices."""
 
-_KEY: Final = "[0-9a-f]{32}"
 _NEWEST: Final = 100
 _IMAGES: Final = 5000
 _RECENT_MS: Final = 60_000
@@ -71,14 +70,14 @@ def routes(box: "Box") -> Routes:
     found.get("/modalities", roles=KEEPERS)(pages.modalities)
     found.get("/modalities/fragment", roles=KEEPERS)(pages.modalities_fragment)
     found.post("/modalities", roles=KEEPERS)(pages.add)
-    found.post(f"/modalities/{{id:{_KEY}}}/admit", roles=KEEPERS)(pages.admit)
-    found.post(f"/modalities/{{id:{_KEY}}}/remove", roles=KEEPERS)(pages.remove)
+    found.post("/modalities/{id}/admit", roles=KEEPERS)(pages.admit)
+    found.post("/modalities/{id}/remove", roles=KEEPERS)(pages.remove)
     found.get("/imaging", roles=CLINICAL)(pages.studies)
     found.get("/imaging/fragment", roles=CLINICAL)(pages.studies_fragment)
-    found.get(f"/studies/{{id:{_KEY}}}", roles=CLINICAL)(pages.study)
+    found.get("/studies/{id}", roles=CLINICAL)(pages.study)
     found.get("/patients/{id}/imaging", roles=CLINICAL)(pages.patient)
-    found.get(f"/images/{{id:{_KEY}}}/preview", roles=CLINICAL)(pages.preview)
-    found.get(f"/images/{{id:{_KEY}}}/original", roles=CLINICAL)(pages.original)
+    found.get("/images/{id}/preview", roles=CLINICAL)(pages.preview)
+    found.get("/images/{id}/original", roles=CLINICAL)(pages.original)
     return found
 
 
@@ -182,8 +181,11 @@ class _Pages:
     # -- content
 
     async def preview(self, visit: Visit) -> web.StreamResponse:
+        key = visit.match("id")
         try:
-            content = await self._box.imaging.preview(visit.match("id"))
+            if self._box.journal.sheets.get(Instance, key) is None:
+                raise FileNotFoundError(key)  # only keys that are ours come near a path
+            content = await self._box.imaging.preview(key)
         except (FileNotFoundError, SealBroken) as error:
             raise NoSuchImage("there is no preview of this image") from error
         headers = {"Cache-Control": "private, max-age=3600"}

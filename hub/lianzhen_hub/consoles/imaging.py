@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 EXPERTS: Final = frozenset({Role.EXPERT})
 ADMINS: Final = frozenset({Role.ADMIN})
-_KEY: Final = "[0-9a-f]{32}"
 _NEWEST: Final = 200
 _IMAGES: Final = 5000
 
@@ -84,14 +83,10 @@ def routes(hub: "Hub") -> Routes:
     hub.on_change(changed)
     found.entry("/studies", "imaging.title", roles=ADMINS, order=60)
     found.get("/studies", roles=ADMINS)(pages.newest)
-    found.get(f"/studies/{{id:{_KEY}}}", roles=EXPERTS | ADMINS)(pages.study)
+    found.get("/studies/{id}", roles=EXPERTS | ADMINS)(pages.study)
     found.get("/cases/{id}/imaging", roles=EXPERTS)(pages.case)
-    found.get(f"/studies/{{id:{_KEY}}}/{{image:{_KEY}}}/preview", roles=EXPERTS | ADMINS)(
-        pages.preview
-    )
-    found.get(f"/studies/{{id:{_KEY}}}/{{image:{_KEY}}}/original", roles=EXPERTS | ADMINS)(
-        pages.original
-    )
+    found.get("/studies/{id}/{image}/preview", roles=EXPERTS | ADMINS)(pages.preview)
+    found.get("/studies/{id}/{image}/original", roles=EXPERTS | ADMINS)(pages.original)
     return found
 
 
