@@ -145,8 +145,8 @@ def listen(page: Page) -> None:
             heard.errors.append(f"{message.text} {message.location.get('url', '')}")
 
     def failed(request: Any) -> None:
-        if not request.url.endswith("/live"):  # it ends whenever its page is left
-            heard.errors.append(f"failed: {request.url}")
+        if request.failure != "net::ERR_ABORTED":  # whoever goes to another page cuts the stream
+            heard.errors.append(f"failed: {request.url} {request.failure}")
 
     page.on("console", said)
     page.on("pageerror", lambda error: heard.errors.append(str(error)))

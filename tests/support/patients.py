@@ -1,6 +1,7 @@
 """A patient on a box, for tests whose matter is another."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 
 from lab import BoxProgram
 from lianzhen_edge.box import BUILT_MS
@@ -33,4 +34,5 @@ def registered(box: BoxProgram, node: str) -> str:
         finally:
             await journal.close()
 
-    return asyncio.run(work())
+    with ThreadPoolExecutor(1) as other:  # Playwright has a loop in this one
+        return other.submit(lambda: asyncio.run(work())).result()

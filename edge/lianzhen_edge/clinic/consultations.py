@@ -128,12 +128,10 @@ class _Pages:
         return visit.page(page, board=found, of=patient, departments=DEPARTMENTS)
 
     async def one(self, visit: Visit) -> web.StreamResponse:
-        actor, identity = visit.actor, visit.match("id")
-        await self._box.journal.transact(lambda book: _note_reading(book, actor, identity))
         return self._shown(visit, "consultations/one.html")
 
     async def one_fragment(self, visit: Visit) -> web.StreamResponse:
-        """What changes while the page is open: it was read when it was opened."""
+        """What changes while the page is open."""
         return self._shown(visit, "consultations/one_fragment.html")
 
     def _shown(self, visit: Visit, page: str) -> web.Response:
@@ -143,6 +141,7 @@ class _Pages:
             page,
             case=case,
             own=board.own_events(case, self._box.item),
+            opinions=visit.has("/consultations/{id}/opinion"),
             **self._form(sheets, visit, case.patient_id),
         )
 
@@ -215,11 +214,6 @@ def _patient(sheets: Sheets, identity: str) -> Patient:
     if found is None:
         raise NoSuchPatient("this clinic has no patient with that id")
     return found
-
-
-def _note_reading(book: Book, actor: Actor, identity: str) -> None:
-    case = desk.known(book, identity)
-    book.audit(actor.id, "read", f"patient/{case.patient_id}")
 
 
 def _fill(book: Book, actor: Actor, case: Consultation, wanted: Request) -> None:

@@ -12,7 +12,7 @@ from lianzhen_hub.consultations import inbox
 from lianzhen_hub.consultations.access import case_of
 from lianzhen_hub.consultations.inbox import Inbox
 from lianzhen_hub.hub import Hub
-from lianzhen_hub.page import HubPage
+from lianzhen_hub.store.sheets import HubSheets
 from lianzhen_protocol.accounts import Actor, Role
 from lianzhen_protocol.consultation import Consultation
 from lianzhen_protocol.departments import DEPARTMENTS
@@ -21,6 +21,8 @@ from lianzhen_protocol.people import Patient
 from lianzhen_runtime.web.routes import Routes, Visit
 
 EXPERTS: Final = frozenset({Role.EXPERT})
+PARTS: Final = ("vitals", "imaging", "triage")
+"""Fragments of other areas below a case's address."""
 
 
 class Reason(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,13 +80,17 @@ class _Pages:
 
     async def case(self, visit: Visit) -> web.StreamResponse:
         actor, identity = visit.actor, visit.match("id")
-        found = await self._hub.transact(lambda page: _read(page, actor, identity))
+        found = await self._hub.consult(lambda sheets: _read(sheets, actor, identity))
         return visit.page(
-            "consultations/case.html", departments=DEPARTMENTS, **msgspec.structs.asdict(found)
+            "consultations/case.html",
+            departments=DEPARTMENTS,
+            parts=[part for part in PARTS if visit.has(f"/cases/{{id}}/{part}")],
+            writes=visit.has("/cases/{id}/opinion"),
+            **msgspec.structs.asdict(found),
         )
 
     async def case_fragment(self, visit: Visit) -> web.StreamResponse:
-        """What changes while the page is open: it was read when it was opened."""
+        """What changes while the page is open."""
         actor, identity = visit.actor, visit.match("id")
         found = await self._hub.consult(lambda sheets: case_of(sheets, actor, identity))
         return visit.page("consultations/case_fragment.html", case=found)
@@ -106,9 +112,7 @@ class _Pages:
         return visit.see_other(f"/cases/{identity}", id=identity)
 
 
-def _read(page: HubPage, actor: Actor, identity: str) -> Case:
-    """The case, and that it was read, in one commit."""
-    case = case_of(page, actor, identity)
-    page.audit(actor.id, "read", f"patient/{case.patient_id}")
-    clinic = inbox.clinic_names(page).get(case.node, case.node)
-    return Case(case=case, patient=page.get(Patient, case.patient_id), clinic=clinic)
+def _read(sheets: HubSheets, actor: Actor, identity: str) -> Case:
+    case = case_of(sheets, actor, identity)
+    clinic = inbox.clinic_names(sheets).get(case.node, case.node)
+    return Case(case=case, patient=sheets.get(Patient, case.patient_id), clinic=clinic)

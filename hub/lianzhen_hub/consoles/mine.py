@@ -1,4 +1,4 @@
-"""The patient's page: own consultations. Opinions, bill and access log are other areas' parts."""
+"""The patient's page: own consultations; opinions, bills and access log are other areas' pages."""
 
 from typing import Final
 
@@ -7,7 +7,7 @@ from aiohttp import web
 
 from lianzhen_hub.consultations.inbox import clinic_names
 from lianzhen_hub.hub import Hub
-from lianzhen_hub.page import HubPage
+from lianzhen_hub.store.sheets import HubSheets
 from lianzhen_protocol.accounts import Actor, Role
 from lianzhen_protocol.consultation import Consultation, State
 from lianzhen_protocol.departments import DEPARTMENTS
@@ -29,6 +29,8 @@ class Own(msgspec.Struct, frozen=True, kw_only=True):
     expert: str
     asked_ms: int
     completed_ms: int | None
+    opinion: str
+    """Id of the signed one, once there is one."""
 
 
 def routes(hub: Hub) -> Routes:
@@ -37,9 +39,13 @@ def routes(hub: Hub) -> Routes:
 
     async def mine(visit: Visit) -> web.StreamResponse:
         actor = visit.actor
-        patient, own = await hub.transact(lambda page: _read(page, actor))
+        patient, own = await hub.consult(lambda sheets: _read(sheets, actor))
         return visit.page(
-            "mine/mine.html", patient=patient, consultations=own, departments=DEPARTMENTS
+            "mine/mine.html",
+            patient=patient,
+            consultations=own,
+            departments=DEPARTMENTS,
+            opinions=visit.has("/mine/opinions/{id}"),
         )
 
     found.entry("/mine", "mine.title", roles=PATIENTS, order=10)
@@ -47,15 +53,14 @@ def routes(hub: Hub) -> Routes:
     return found
 
 
-def _read(page: HubPage, actor: Actor) -> tuple[Patient | None, list[Own]]:
-    """Whose account it is, and their requests; a draft is not one yet. It is noted as read."""
+def _read(sheets: HubSheets, actor: Actor) -> tuple[Patient | None, list[Own]]:
+    """Whose account it is, and their requests; a draft is not one yet."""
     if not actor.patient:
         return None, []
-    clinics = clinic_names(page)
-    found = page.find(Consultation, owner=actor.patient, newest=True)
-    page.audit(actor.id, "read", f"patient/{actor.patient}")
+    clinics = clinic_names(sheets)
+    found = sheets.find(Consultation, owner=actor.patient, newest=True)
     own = [_own(each, clinics) for each in found if each.state is not State.DRAFT]
-    return page.get(Patient, actor.patient), own
+    return sheets.get(Patient, actor.patient), own
 
 
 def _own(each: Consultation, clinics: dict[str, str]) -> Own:
@@ -69,4 +74,5 @@ def _own(each: Consultation, clinics: dict[str, str]) -> Own:
         expert=each.expert.name if each.expert else "",
         asked_ms=each.pending_ms or each.drafted_ms,
         completed_ms=each.completed_ms,
+        opinion=each.opinion.id if each.opinion else "",
     )

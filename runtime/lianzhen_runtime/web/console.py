@@ -168,6 +168,7 @@ class Console:
     def _visit(self, request: web.Request, seat: Seat | None) -> Visit:
         frame = self.look.frame(language_of(request), request.path)
         frame |= {"place": self.settings.place(), "now_ms": self.now_ms()}
+        frame["live_position"] = self.live.position  # before the handler reads anything
         visit = Visit(request, seat, self.look, self.live, frame)
         if visit.someone is not None:
             roles = visit.someone.roles

@@ -74,6 +74,11 @@ class Live:
 
             asyncio.get_running_loop().call_later(SOON_SECONDS, now)
 
+    @property
+    def position(self) -> str:
+        """The last event's id: a page that is made now has seen everything up to it."""
+        return f"{self._run}-{self._last}"
+
     def wake(self) -> None:
         """Have every listener look again whether it is still welcome."""
         for bell in self._bells:
@@ -126,7 +131,8 @@ class Live:
         bell: asyncio.Event,
         welcome: Callable[[], Awaitable[Actor | None]],
     ) -> None:
-        seen = self._begin(request.headers.get("Last-Event-ID", ""))
+        after = request.headers.get("Last-Event-ID", request.query.get("after", ""))
+        seen = self._begin(after)
         await response.write(b"retry: 2000\n\n")
         if seen is None:
             seen = self._last

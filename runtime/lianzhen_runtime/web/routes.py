@@ -157,6 +157,14 @@ class Visit:
         answer.headers["Cache-Control"] = "no-store"
         return answer
 
+    def has(self, path: str) -> bool:
+        """Whether this console has such a route: pages are put together from areas that are there.
+
+        ``path`` as it was declared, ``/cases/{id}/vitals``.
+        """
+        found = self.request.app.router.resources()
+        return any(resource.canonical == path for resource in found)
+
     def see_other(self, location: str, **more: Any) -> web.Response:
         """Done: go on there. A program gets ``{"location": ..., **more}`` instead."""
         if self.wants_json:

@@ -165,11 +165,11 @@ async def test_the_language_is_chinese_until_another_is_chosen(
     house: tuple[House, Client],
 ) -> None:
     _, page = await Visitor(house[1]).ask("GET", "/login", Accept="text/html", Accept_Language="en")
-    assert '<html lang="zh-CN">' in page
+    assert '<html lang="zh-CN"' in page
     _, page = await Visitor(house[1]).ask("GET", "/login?lang=en", Accept="text/html")
-    assert '<html lang="en">' in page
+    assert '<html lang="en"' in page
     _, page = await Visitor(house[1]).ask("GET", "/login?lang=%22%3E", Accept="text/html")
-    assert '<html lang="zh-CN">' in page
+    assert '<html lang="zh-CN"' in page
 
 
 @given(st.text())

@@ -21,7 +21,9 @@ function say(cut: boolean) {
 
 /** EventSource comes back from a cut by itself, but gives up after an HTTP error: reopen then. */
 function open() {
-  source = new EventSource('/live');
+  // What happened since this page was made is told as well: nothing falls between the two.
+  const after = document.documentElement.dataset.live ?? '';
+  source = new EventSource(`/live?after=${after}`);
   source.onopen = () => say(false);
   source.onerror = () => {
     say(true);
