@@ -254,8 +254,11 @@ class Box:
 
     def item(self, identity: RecordId) -> Item | None:
         """What became of a record."""
-        uplink = self._uplink
-        return self.journal.item(identity, uplink.sent if uplink else lambda _stream: 0)
+        return self.journal.item(identity, self.sent)
+
+    def sent(self, stream: str) -> int:
+        """How far a stream was handed to the line."""
+        return self._uplink.sent(stream) if self._uplink else 0
 
     def status(self) -> BoxStatus:
         """Everything at once."""

@@ -31,7 +31,7 @@ TEMPORARY: Final = "temporary"
 LINKED: Final = "linked"
 
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
-_CHINA: Final = timezone(timedelta(hours=8))
+CHINA: Final = timezone(timedelta(hours=8))
 _ID = re.compile(r"[0-9a-f]{32}")
 _PHONE = re.compile(r"\+?[0-9]{5,15}")
 _NUMBER_DIGITS: Final = 9
@@ -92,6 +92,14 @@ class Patient(Sheet, frozen=True, kw_only=True):
         """Completed years on a day; None if nobody knows the birth date."""
         return age_on(self.birth_date, day) if self.birth_date else None
 
+    def age_at(self, at_ms: int) -> tuple[int, str] | None:
+        """Age as it is said at a time: in ``years``, or in ``months`` below two years."""
+        day, born = china_day(at_ms), self.birth_date
+        if born is None:
+            return None
+        years = age_on(born, day)
+        return (years, "years") if years >= 2 else (months_on(born, day), "months")
+
 
 class PatientRegistered(Body, frozen=True):
     """A new patient, as the clinic registered them."""
@@ -137,7 +145,7 @@ KINDS: Final[dict[str, dict[int, type[Body]]]] = {
 
 def china_day(at_ms: int) -> date:
     """The calendar day at the clinic (UTC+8, no summer time) of a time in ms."""
-    return (_EPOCH + timedelta(milliseconds=at_ms)).astimezone(_CHINA).date()
+    return (_EPOCH + timedelta(milliseconds=at_ms)).astimezone(CHINA).date()
 
 
 def age_on(born: date, day: date) -> int:

@@ -1,22 +1,102 @@
-"""The first page after signing in."""
+"""The first page, and how the box is: what has come how far, the line, the disk, what came back."""
 
-from typing import TYPE_CHECKING
+import shutil
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from aiohttp import web
 
+from lianzhen_protocol import joins
+from lianzhen_protocol.accounts import CLINICAL, STAFF
 from lianzhen_runtime.web.routes import SIGNED_IN, Routes, Visit
 
 if TYPE_CHECKING:
     from lianzhen_edge.box import Box
 
+_GIGA: Final = 1_000_000_000
+_LOW: Final = 2.0
+"""GB; below it somebody should make room."""
+_SHOWN: Final = 50
+
+
+class Progress(NamedTuple):
+    """One stream: how many of its records have come how far, each state with those after it."""
+
+    stream: str
+    stored: int
+    sent: int
+    committed: int
+    safe: int
+    seen: int
+    waiting: int
+    oldest_ms: int | None
+
+
+class Disk(NamedTuple):
+    """In GB."""
+
+    free: float
+    total: float
+    low: bool
+
+
+def progress(box: "Box") -> list[Progress]:
+    """Every stream of this box."""
+    seen = box.journal.seen_counts()
+    return [
+        Progress(
+            stream=each.stream,
+            stored=each.last,
+            sent=max(box.sent(each.stream), each.committed),
+            committed=each.committed,
+            safe=each.safe,
+            seen=seen.get(each.stream, 0),
+            waiting=each.last - each.committed,
+            oldest_ms=each.oldest_ms,
+        )
+        for each in box.journal.stream_states()
+    ]
+
+
+def disk(box: "Box") -> Disk:
+    """The disk that everything is kept on."""
+    found = shutil.disk_usage(box.settings.folder)
+    free = round(found.free / _GIGA, 1)
+    return Disk(free, round(found.total / _GIGA, 1), free < _LOW)
+
 
 def routes(box: "Box") -> Routes:
-    """It shows what the visitor may do."""
-    _ = box
+    """Open to whoever works here."""
     found = Routes()
+    found.entry("/status", "status.title", roles=STAFF, order=80)
+
+    def state() -> dict[str, Any]:
+        rows = progress(box)
+        oldest = [row.oldest_ms for row in rows if row.oldest_ms is not None]
+        return {
+            "status": box.status(),
+            "rows": rows,
+            "waiting": sum(row.waiting for row in rows),
+            "oldest_ms": min(oldest, default=None),
+            "disk": disk(box),
+            "rejections": box.journal.rejections(_SHOWN),
+            "tray": len(joins.tray(box.journal.sheets)),
+            "clinical": CLINICAL,
+        }
 
     @found.get("/", roles=SIGNED_IN)
     async def first(visit: Visit) -> web.Response:
-        return visit.page("home.html")
+        return visit.page("status/home.html", **state())
+
+    @found.get("/fragment", roles=SIGNED_IN)
+    async def first_fragment(visit: Visit) -> web.Response:
+        return visit.page("status/home_fragment.html", **state())
+
+    @found.get("/status", roles=STAFF)
+    async def whole(visit: Visit) -> web.Response:
+        return visit.page("status/status.html", **state())
+
+    @found.get("/status/fragment", roles=STAFF)
+    async def whole_fragment(visit: Visit) -> web.Response:
+        return visit.page("status/status_fragment.html", **state())
 
     return found

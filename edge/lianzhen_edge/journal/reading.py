@@ -27,6 +27,15 @@ class Run(NamedTuple):
     records: tuple[bytes, ...]
 
 
+class Rejection(NamedTuple):
+    """A record that the hub keeps but did not apply; ``code`` is stable, ``reason`` for a person."""
+
+    id: str
+    stream: str
+    code: str
+    reason: str
+
+
 class Opening(NamedTuple):
     """What a session's hello says of this journal, all of one moment."""
 
@@ -179,6 +188,23 @@ class JournalReader:
             seen_ms=seen_ms,
         )
 
+    def seen_counts(self) -> dict[str, int]:
+        """How many records of each stream a person at the hub opened."""
+        rows = self._db.execute(
+            "SELECT name, count(*) FROM item JOIN stream ON stream.id = item.stream"
+            " WHERE seen_ms IS NOT NULL GROUP BY name"
+        )
+        return dict(rows.fetchall())
+
+    def rejections(self, limit: int) -> list[Rejection]:
+        """What the hub could not apply, or this disk lost: the newest first."""
+        rows = self._db.execute(
+            "SELECT item.id, name, rejected FROM item JOIN stream ON stream.id = item.stream"
+            " WHERE rejected IS NOT NULL ORDER BY item.id DESC LIMIT ?",
+            (limit,),
+        )
+        return [Rejection(raw.hex(), name, *_parted(text)) for raw, name, text in rows.fetchall()]
+
     def free_bytes(self) -> int:
         """Room inside the file, left by records that were deleted."""
         (pages,) = self._db.execute("PRAGMA freelist_count").fetchone()
@@ -209,3 +235,8 @@ class JournalReader:
             if size > max_bytes and seq > first:
                 return
             yield entry
+
+
+def _parted(text: str) -> tuple[str, str]:
+    code, _, reason = text.partition(": ")
+    return code, reason
