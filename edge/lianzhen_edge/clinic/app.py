@@ -22,7 +22,19 @@ from lianzhen_runtime.web.routes import Route, Routes
 from lianzhen_runtime.web.sessions import Session
 from lianzhen_runtime.web.staff import Home, Registry
 
-from . import audit, consultations, home, imaging, money, setup, triage, trust, vitals
+from . import (
+    audit,
+    consultations,
+    home,
+    imaging,
+    money,
+    people,
+    setup,
+    tray,
+    triage,
+    trust,
+    vitals,
+)
 from .store import ClinicStore
 
 HERE = Path(__file__).parent
@@ -61,6 +73,8 @@ class Clinic:
         box = self._box
         return (
             home.routes(box),
+            people.routes(box),
+            tray.routes(box),
             consultations.routes(box),
             triage.routes(box),
             login.routes(self.registry.doorman),

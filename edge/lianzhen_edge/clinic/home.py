@@ -1,8 +1,9 @@
 """The first page, and how the box is: what has come how far, the line, the disk, what came back."""
 
 import shutil
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 from aiohttp import web
 
 from lianzhen_protocol import joins
@@ -18,7 +19,7 @@ _LOW: Final = 2.0
 _SHOWN: Final = 50
 
 
-class Progress(NamedTuple):
+class Progress(msgspec.Struct, frozen=True):
     """One stream: how many of its records have come how far, each state with those after it."""
 
     stream: str
@@ -31,7 +32,7 @@ class Progress(NamedTuple):
     oldest_ms: int | None
 
 
-class Disk(NamedTuple):
+class Disk(msgspec.Struct, frozen=True):
     """In GB."""
 
     free: float
@@ -73,7 +74,7 @@ def routes(box: "Box") -> Routes:
         rows = progress(box)
         oldest = [row.oldest_ms for row in rows if row.oldest_ms is not None]
         return {
-            "status": box.status(),
+            "machine": box.status(),
             "rows": rows,
             "waiting": sum(row.waiting for row in rows),
             "oldest_ms": min(oldest, default=None),

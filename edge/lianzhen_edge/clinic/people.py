@@ -1,6 +1,6 @@
-"""The clinic's pages of patients: find, register, correct, link; one banner that says whose it is."""
+"""The clinic's pages of patients: find, register, correct, link, and say whose it is."""
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from aiohttp import web
@@ -24,17 +24,16 @@ from lianzhen_runtime.web.routes import Handler, Routes, Visit
 if TYPE_CHECKING:
     from lianzhen_edge.box import Box
 
-AREAS: Final = {
-    "vitals": "reading alarm wearable",
-    "triage": "triage reading",
-    "studies": "image study tray",
-    "consultations": "consultation",
-    "opinions": "opinion consultation",
-    "settlement": "settlement",
-}
-"""Sections of a patient's page, each another area's, and what makes each look again."""
-
-_ISLANDS: Final = ("src/vitals.ts", "src/viewer.ts")
+AREAS: Final = (
+    # area, what its part is loaded from, where the whole is, what makes the part look again
+    ("vitals", "vitals", "monitor", "alarm vitals-"),
+    ("triage", "triage", "triage", "triage"),
+    ("imaging", "imaging", "", "imaging tray"),
+    ("consultations", "consultations", "", "consultation opinion"),
+    ("settlement", "settlement/fragment", "settlement", "settlement"),
+)
+"""Parts of a patient's page, each another area's. A word that ends in a hyphen goes on with the
+patient's id."""
 
 
 class NewPatient(Details, frozen=True, kw_only=True):
@@ -69,10 +68,12 @@ class Typed(msgspec.Struct, frozen=True, kw_only=True):
     id_number: str
 
 
-class Section(NamedTuple):
+class Section(msgspec.Struct, frozen=True):
     """A part of a patient's page: which area's, and of which identity."""
 
     area: str
+    source: str
+    whole: str
     on: str
     of: str
     name: str
@@ -101,7 +102,9 @@ def spoken(handler: Handler) -> Handler:
             if visit.wants_json:
                 raise
             back = visit.request.path.rpartition("/")[0]
-            return visit.page("people/refused.html", status=422, wrong=said(visit, error), back=back)
+            return visit.page(
+                "people/refused.html", status=422, wrong=said(visit, error), back=back
+            )
 
     return handle
 
@@ -143,7 +146,7 @@ def _tell(box: "Box", changed: set[tuple[str, str]]) -> None:
     kinds = {kind for kind, _ in changed}
     for kind, word in ((Patient, "patient"), (bindings.Binding, "binding"), (Item, "tray")):
         if kind.SHEET in kinds:
-            box.live.tell(word, roles=frozenset(CLINICAL))
+            box.live.tell_soon(word, CLINICAL)
 
 
 class _Pages:
@@ -233,10 +236,10 @@ class _Pages:
         parts = [known_patient(sheets, other) for other in people.whole(sheets, identity)]
         here = {resource.canonical for resource in visit.request.app.router.resources()}
         sections = [
-            Section(area, on, part.id, part.name)
-            for area, on in AREAS.items()
-            if f"/patients/{{id}}/{area}" in here
-            for part in parts
+            section
+            for path in AREAS
+            if f"/patients/{{id}}/{path[1]}" in here
+            for section in (_section(path, part) for part in parts)
         ]
         return visit.page(
             "people/show.html",
@@ -245,7 +248,7 @@ class _Pages:
             linked=sheets.get(Patient, patient.linked_to) if patient.linked_to else None,
             known=bool(visit.query("known")),
             sections=sections,
-            islands=[],
+            access="/patients/{id}/access" in here,
         )
 
     async def one_fragment(self, visit: Visit) -> web.StreamResponse:
@@ -307,15 +310,28 @@ class _Pages:
 
     async def unlink(self, visit: Visit) -> web.StreamResponse:
         identity, who, wanted = visit.match("id"), by(visit.actor), await visit.form(Why)
-        await self._box.journal.transact(
-            lambda book: desk.unlink(book, who, identity, wanted.why)
-        )
+        await self._box.journal.transact(lambda book: desk.unlink(book, who, identity, wanted.why))
         return visit.see_other(f"/patients/{identity}", id=identity)
+
+
+def _section(path: tuple[str, str, str, str], patient: Patient) -> Section:
+    area, source, whole, on = path
+    base = f"/patients/{patient.id}"
+    return Section(
+        area=area,
+        source=f"{base}/{source}",
+        whole=f"{base}/{whole}" if whole else "",
+        on=" ".join(word + patient.id if word.endswith("-") else word for word in on.split()),
+        of=patient.id,
+        name=patient.name,
+    )
 
 
 def confirmed(book: Book, number: str, second: str) -> Patient:
     """The patient of this clinic whom two identifiers name; PatientError otherwise."""
-    found = [p for p in people.by_number(book, people.patient_number(number)) if p.node == book.node]
+    found = [
+        p for p in people.by_number(book, people.patient_number(number)) if p.node == book.node
+    ]
     if len(found) != 1:
         raise PatientError("nobody here has this patient number", code="number-unknown")
     joins.confirm(found[0], number, second)

@@ -5,6 +5,8 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from lianzhen_protocol import chain
 from lianzhen_protocol.hello import MAX_HELLO_STREAMS, DownMark, Parentage, StreamClaim
 from lianzhen_protocol.identity import Epoch, NodeId
@@ -27,8 +29,8 @@ class Run(NamedTuple):
     records: tuple[bytes, ...]
 
 
-class Rejection(NamedTuple):
-    """A record that the hub keeps but did not apply; ``code`` is stable, ``reason`` for a person."""
+class Rejection(msgspec.Struct, frozen=True):
+    """A record that the hub kept but did not apply: a stable code, and a reason for people."""
 
     id: str
     stream: str
