@@ -1,36 +1,20 @@
 """Money and audit at both consoles, as people see them: claims come in from a real box."""
 
-import secrets
-import time
 from collections import Counter
 from typing import Any
 
-import msgspec
 import pytest
 from playwright.sync_api import expect
 
-from lab import ask, wait_until
-from lianzhen_protocol import kinds
+from lab import wait_until
 from lianzhen_protocol.accounts import Role
-from lianzhen_protocol.identity import uuid7
-from lianzhen_protocol.records import Body
-from lianzhen_protocol.settlement import CoverageStated, SettlementPending, Standing, split
+from lianzhen_protocol.settlement import SettlementPending
+from support.bills import card, new_id, put, put_ten_times, two_claims
 from support.browser import Pages, Site, assert_clean
-from support.money import REGION, RULES, SERVICE_MS, claim
+from support.money import REGION
 
 SIZES = ("desktop", "phone")
 PATIENT = "ab" * 16  # whom the patient's account is for
-
-
-def new_id() -> bytes:
-    return uuid7(time.time_ns() // 1_000_000, secrets.token_bytes(10))
-
-
-def put(site: Site, body: Body, identity: bytes) -> None:
-    """A record at the box's socket, as its own program would write it."""
-    entry = msgspec.msgpack.encode([kinds.encode(body, identity, SERVICE_MS)])  # type: ignore[arg-type]
-    path = "/records?stream=record.settlement"
-    assert ask(site.box.state / "control.sock", "POST", path, entry).status == 201
 
 
 @pytest.fixture(scope="module")
@@ -42,26 +26,9 @@ def before(site: Site) -> dict[str, int]:
 @pytest.fixture(scope="module")
 def claims(site: Site, before: dict[str, int]) -> list[SettlementPending]:
     """A bill that the hub agrees with, and one that a box with an old policy made."""
-    card = CoverageStated(
-        patient_id=PATIENT, region=REGION, insurance="resident", account_fen=0, active=True,
-        stated_by="nurse", stated_ms=SERVICE_MS - 1,
-    )  # fmt: skip
-    put(site, card, new_id())
-    total = claim().split.total_fen
-    older = msgspec.structs.replace(RULES.policy[0], visit_cap_fen=1_000)
-    made = [
-        claim(claim_id=new_id().hex(), consultation_id=new_id().hex(), patient_id=PATIENT),
-        claim(
-            claim_id=new_id().hex(),
-            consultation_id=new_id().hex(),
-            patient_id=PATIENT,
-            split=split(total, total, older, Standing()),
-            policy_version=0,
-        ),
-    ]
-    for each in made:
-        for _ in range(10):  # it never heard that it was stored, and asks again
-            put(site, each, bytes.fromhex(each.claim_id))
+    put(site.box, card(PATIENT), new_id())
+    made = two_claims(PATIENT)
+    put_ten_times(site.box, made)
     admin = site.centre.of(Role.ADMIN).caller
 
     def posted() -> bool:
