@@ -107,6 +107,14 @@ class ImageReceived(Body, frozen=True, kw_only=True):
     received_ms: Milliseconds
 
 
+class StudySeen(Body, frozen=True, kw_only=True):
+    """An expert opened the study at the hub, for the first time."""
+
+    study: Key
+    seen_by: Text
+    seen_ms: Milliseconds
+
+
 class ScannerAdmitted(Body, frozen=True, kw_only=True):
     """A named person lets a modality in."""
 
@@ -129,6 +137,7 @@ class ScannerRemoved(Body, frozen=True, kw_only=True):
 KINDS: Final[dict[str, dict[int, type[Body]]]] = {
     "image.stored": {1: ImageStored},
     "image.received": {1: ImageReceived},
+    "study.seen": {1: StudySeen},
     "ae.admitted": {1: ScannerAdmitted},
     "ae.removed": {1: ScannerRemoved},
 }
@@ -159,6 +168,8 @@ class Study(Sheet, frozen=True, kw_only=True):
     size: int = 0
     first_ms: int = 0
     last_ms: int = 0
+    seen_by: str = ""
+    seen_ms: int = 0
 
     def index(self) -> Index:
         state = ASSIGNED if self.patient_id else UNASSIGNED
@@ -305,6 +316,15 @@ def received(sheets: Sheets, body: ImageReceived) -> bool:
     study = sheets.get(Study, found.study)
     if study is not None:
         sheets.put(msgspec.structs.replace(study, received=study.received + 1))
+    return True
+
+
+def seen(sheets: Sheets, body: StudySeen) -> bool:
+    """A study was opened by an expert: True at the first time."""
+    found = sheets.get(Study, body.study)
+    if found is None or found.seen_by:
+        return False
+    sheets.put(msgspec.structs.replace(found, seen_by=body.seen_by, seen_ms=body.seen_ms))
     return True
 
 

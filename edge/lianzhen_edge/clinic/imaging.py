@@ -43,7 +43,8 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     images: list[Instance]
     """In reading order; empty where only the study was asked for."""
     state: str
-    """The least that is true of all its images: stored, sent or safe."""
+    """The least that is true of all its images: stored, sent or safe; or seen, by an expert."""
+    seen_by: str = ""
 
 
 class Modality(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,7 +59,9 @@ def shown(sheets: Sheets, study: Study) -> Shown:
     images = sorted(sheets.find(Instance, owner=study.id, limit=_IMAGES), key=Instance.order)
     states = {image.state for image in images}
     worst = next((state for state in ("stored", "sent", "safe") if state in states), "stored")
-    return Shown(study=study, images=images, state=worst)
+    if worst == "safe" and study.seen_by:
+        worst = "seen"
+    return Shown(study=study, images=images, state=worst, seen_by=study.seen_by)
 
 
 def routes(box: "Box") -> Routes:

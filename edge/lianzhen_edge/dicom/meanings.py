@@ -5,7 +5,13 @@ from typing import Final
 from lianzhen_edge.journal.book import Meanings, Origin, Page
 from lianzhen_protocol import imaging
 from lianzhen_protocol.errors import RecordError
-from lianzhen_protocol.imaging import ImageReceived, ImageStored, ScannerAdmitted, ScannerRemoved
+from lianzhen_protocol.imaging import (
+    ImageReceived,
+    ImageStored,
+    ScannerAdmitted,
+    ScannerRemoved,
+    StudySeen,
+)
 from lianzhen_protocol.joins import patient_of
 from lianzhen_protocol.records import Body, Record
 
@@ -18,6 +24,8 @@ def apply(page: Page, record: Record, body: Body) -> None:
             imaging.stored(page, page.node, body, patient_of(page, body.study))
         case Origin.HUB, ImageReceived():
             imaging.received(page, body)
+        case Origin.HUB, StudySeen():
+            imaging.seen(page, body)
         case Origin.HERE, ScannerAdmitted():
             imaging.admitted(page, page.node, body)
         case Origin.HERE, ScannerRemoved():
@@ -27,5 +35,5 @@ def apply(page: Page, record: Record, body: Body) -> None:
 
 
 MEANINGS: Final[Meanings] = dict.fromkeys(
-    (ImageStored, ImageReceived, ScannerAdmitted, ScannerRemoved), apply
+    (ImageStored, ImageReceived, StudySeen, ScannerAdmitted, ScannerRemoved), apply
 )

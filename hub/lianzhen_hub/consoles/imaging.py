@@ -10,6 +10,7 @@ import msgspec
 from aiohttp import web
 
 from lianzhen_hub.consultations.access import case_of
+from lianzhen_hub.imaging.meanings import seen
 from lianzhen_hub.imaging.store import Name, Part
 from lianzhen_hub.page import HubPage
 from lianzhen_protocol.accounts import Actor, Role
@@ -117,9 +118,11 @@ class _Pages:
         actor, key = visit.actor, visit.match("id")
 
         def look(page: HubPage) -> Shown:
-            found = shown(page, study_for(page, actor, key))
+            study = study_for(page, actor, key)
             page.audit(actor.id, "read", f"{Study.SHEET}/{key}")
-            return found
+            if Role.EXPERT in actor.roles:
+                seen(page, study, actor.name)
+            return shown(page, study)
 
         return visit.page("imaging/study.html", found=await self._hub.transact(look))
 
@@ -132,6 +135,7 @@ class _Pages:
             mine = [one for one in studies if one and one.patient_id == case.patient_id]
             for study in mine:
                 page.audit(actor.id, "read", f"{Study.SHEET}/{study.id}")
+                seen(page, study, actor.name)
             return [shown(page, study) for study in mine]
 
         return visit.page("imaging/case_fragment.html", found=await self._hub.transact(look))

@@ -12,6 +12,8 @@ from lianzhen_protocol.imaging import (
     Instance,
     ScannerAdmitted,
     ScannerRemoved,
+    Study,
+    StudySeen,
 )
 from lianzhen_protocol.joins import patient_of
 from lianzhen_protocol.records import Body, Record
@@ -47,6 +49,13 @@ def receipt(page: HubPage, instance: Instance) -> None:
     page.send(instance.node, imaging.STREAM, body)
 
 
+def seen(page: HubPage, study: Study, by: str) -> None:
+    """An expert looks at a study: its box learns of the first time."""
+    body = StudySeen(study=study.id, seen_by=by[:400], seen_ms=page.now_ms)
+    if imaging.seen(page, body):
+        page.send(study.node, imaging.STREAM, body)
+
+
 MEANINGS: Final[Meanings] = dict.fromkeys(
-    (ImageStored, ImageReceived, ScannerAdmitted, ScannerRemoved), apply
+    (ImageStored, ImageReceived, StudySeen, ScannerAdmitted, ScannerRemoved), apply
 )

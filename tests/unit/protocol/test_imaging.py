@@ -107,6 +107,16 @@ def test_a_study_is_given_and_taken_back() -> None:
     assert (study.patient_id, study.stored) == ("", 2)
 
 
+def test_a_study_is_seen_once_by_the_first() -> None:
+    sheets = MemorySheets()
+    body = imaging.StudySeen(study=study_key(NODE, "1.2.3"), seen_by="赵", seen_ms=7)
+    assert not imaging.seen(sheets, body)
+    imaging.stored(sheets, NODE, manifest())
+    later = msgspec.structs.replace(body, seen_by="钱", seen_ms=9)
+    assert [imaging.seen(sheets, one) for one in (body, later)] == [True, False]
+    assert (sheets.find(Study)[0].seen_by, sheets.find(Study)[0].seen_ms) == ("赵", 7)
+
+
 def test_an_image_under_a_name_that_is_not_its_own() -> None:
     imaging.check_names(NODE, manifest())
     for field, value in (("study", "0" * 32), ("instance", "0" * 32), ("study_uid", "1.2.4")):
