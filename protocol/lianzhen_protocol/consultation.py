@@ -133,7 +133,7 @@ class Drafted(What, frozen=True, tag="drafted"):
     complaint: Text = ""
     department: Word = ""
     acuity: Annotated[int, msgspec.Meta(ge=1, le=4)] | None = None
-    """The accepted level of the four emergency levels, 1 the gravest; None: not triaged."""
+    """One of the four emergency levels, 1 the gravest, as triage suggests; None: not triaged."""
     icd: Word = ""
     studies: tuple[Word, ...] = ()
     triage: Word = ""
@@ -156,9 +156,15 @@ class Edited(What, frozen=True, tag="edited"):
 
 
 class Submitted(What, frozen=True, tag="submitted"):
-    """A named doctor asks an expert, with the patient's recorded consent."""
+    """A named doctor asks an expert, with the patient's recorded consent.
+
+    What a draft has as acuity was triage's suggestion: with the request goes the level that a
+    clinician accepted, or none.
+    """
 
     consent: Consent
+    acuity: Annotated[int, msgspec.Meta(ge=1, le=4)] | None = None
+    triage: Word = ""
 
     def guard(self, before: "Consultation", event: "Event") -> Refusal | None:
         """A request is whole, or it is no request."""
@@ -175,7 +181,8 @@ class Submitted(What, frozen=True, tag="submitted"):
 
     def changes(self, before: "Consultation", event: "Event") -> Changes:
         """From here the doctor's name stands on it and the clock runs."""
-        return {"doctor": event.by, "consent": self.consent, "pending_ms": event.at_ms}
+        asked = {"doctor": event.by, "consent": self.consent, "pending_ms": event.at_ms}
+        return asked | {"acuity": self.acuity, "triage": self.triage}
 
 
 class Cancelled(What, frozen=True, tag="cancelled"):

@@ -58,6 +58,11 @@ class World(NamedTuple):
         assert isinstance(found, dict)
         return found
 
+    def seen_by(self, case: str) -> set[str | None]:
+        """Who at the hub has looked at what the clinic did."""
+        own = self.doctor.caller.get(f"/consultations/{case}").body["own"]
+        return {each["item"]["seen_by"] for each in own}
+
     def cancel(self, case: str) -> None:
         """The doctor takes it back."""
         reply = self.doctor.caller.post(f"/consultations/{case}/cancel", {"reason": "好转"})
@@ -232,6 +237,8 @@ def test_asked_with_the_line_down_it_arrives_when_the_line_is_back(world: World)
         wait_until("the clinic sees it", lambda: world.at_clinic(case)["confirmed"] == "accepted")
         own = world.doctor.caller.get(f"/consultations/{case}").body["own"]
         assert {each["item"]["state"] for each in own} == {"safe"}
+        assert first.caller.get(f"/cases/{case}").status == 200
+        wait_until("the clinic learns who saw it", lambda: world.seen_by(case) == {"测试chen"})
     finally:
         world.line.down = False
         feed.close()

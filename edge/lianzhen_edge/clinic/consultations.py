@@ -168,13 +168,7 @@ class _Pages:
 
         def work(book: Book) -> str:
             _patient(book, patient_id)
-            decided = accepted_level(book, patient_id)
-            begin = Drafted(
-                node=node,
-                patient_id=patient_id,
-                acuity=int(decided.level) if decided else None,
-                triage=decided.suggestion_id if decided else "",
-            )
+            begin = Drafted(node=node, patient_id=patient_id)
             case = desk.draft(book, desk.person_of(actor), begin)
             _fill(book, actor, case, wanted)
             return case.id
@@ -221,21 +215,19 @@ def _fill(book: Book, actor: Actor, case: Consultation, wanted: Request) -> None
     by = desk.person_of(actor)
     if wanted.department and wanted.department not in DEPARTMENTS:
         raise UnknownDepartment(f"no such department: {wanted.department[:20]}")
-    decided = accepted_level(book, case.patient_id)
     fields: dict[str, Any] = {
         "complaint": wanted.complaint.strip(),
         "department": wanted.department,
         "icd": wanted.icd.strip().upper(),
         "studies": _own_studies(book, case, wanted.studies),
     }
-    if decided is not None:
-        fields["acuity"] = int(decided.level)
     changed = {name: value for name, value in fields.items() if getattr(case, name) != value}
     if changed:
         case = desk.do(book, case.id, by, Edited(**changed))
     if wanted.ask:
         if not wanted.consent:
             raise ConsentMissing("tick that the patient agreed, and say how and who")
+        decided = accepted_level(book, case.patient_id)
         consent = Consent(
             form=wanted.consent_form,
             given_by=wanted.consent_given_by.strip(),
@@ -244,7 +236,9 @@ def _fill(book: Book, actor: Actor, case: Consultation, wanted: Request) -> None
             recorded_by=by,
             at_ms=book.now_ms,
         )
-        desk.do(book, case.id, by, Submitted(consent=consent))
+        level = int(decided.level) if decided else None
+        triage = decided.suggestion_id if decided else ""
+        desk.do(book, case.id, by, Submitted(consent=consent, acuity=level, triage=triage))
 
 
 def _own_studies(sheets: Sheets, case: Consultation, wanted: list[str]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import msgspec
 from aiohttp import web
 
-from lianzhen_hub.consultations import inbox
+from lianzhen_hub.consultations import inbox, seen
 from lianzhen_hub.consultations.access import case_of
 from lianzhen_hub.consultations.inbox import Inbox
 from lianzhen_hub.hub import Hub
@@ -80,7 +80,9 @@ class _Pages:
 
     async def case(self, visit: Visit) -> web.StreamResponse:
         actor, identity = visit.actor, visit.match("id")
-        found = await self._hub.consult(lambda sheets: _read(sheets, actor, identity))
+        found, new = await self._hub.consult(lambda sheets: _read(sheets, actor, identity))
+        if new:
+            await self._hub.transact(lambda page: seen.seen(page, actor, found.case))
         return visit.page(
             "consultations/case.html",
             departments=DEPARTMENTS,
@@ -112,7 +114,9 @@ class _Pages:
         return visit.see_other(f"/cases/{identity}", id=identity)
 
 
-def _read(sheets: HubSheets, actor: Actor, identity: str) -> Case:
+def _read(sheets: HubSheets, actor: Actor, identity: str) -> tuple[Case, bool]:
+    """The case, and whether something of it was not yet seen by anybody."""
     case = case_of(sheets, actor, identity)
     clinic = inbox.clinic_names(sheets).get(case.node, case.node)
-    return Case(case=case, patient=sheets.get(Patient, case.patient_id), clinic=clinic)
+    patient = sheets.get(Patient, case.patient_id)
+    return Case(case=case, patient=patient, clinic=clinic), seen.unseen(sheets, case)

@@ -165,9 +165,9 @@ async def test_the_gravest_case_is_placed_first_and_load_counts(desk: Desk) -> N
     for number, acuity in ((1, 4), (2, None), (3, 1)):
         identity = f"{number:032x}"
         begin = Drafted(
-            node=NODE, patient_id=PATIENT, complaint="胸痛", department="03.04", acuity=acuity
+            node=NODE, patient_id=PATIENT, complaint="胸痛", department="03.04", acuity=2
         )
-        story: tuple[Happened, ...] = (begin, Submitted(consent=consent()))
+        story: tuple[Happened, ...] = (begin, Submitted(consent=consent(), acuity=acuity))
         for step, what in enumerate(story):
             event = happens(number * 10 + step, DOCTOR, what)
             await desk.hears(msgspec.structs.replace(event, consultation=identity))

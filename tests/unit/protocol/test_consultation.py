@@ -180,6 +180,15 @@ def test_a_draft_may_be_written_later_and_by_somebody_else() -> None:
     assert (again.complaint, again.icd, again.state) == ("腹痛", "I10", State.DRAFT)
 
 
+def test_a_request_goes_with_the_accepted_level_and_not_with_the_suggested_one() -> None:
+    suggested = after(None, TRIAGE, msgspec.structs.replace(draft(), acuity=1))
+    assert suggested.acuity == 1
+    asked = after(suggested, DOCTOR, Submitted(consent=consent(), acuity=2, triage="t"))
+    assert (asked.acuity, asked.triage) == (2, "t")
+    unaccepted = after(suggested, DOCTOR, Submitted(consent=consent()))
+    assert unaccepted.acuity is None
+
+
 def test_only_the_expert_who_is_asked_answers() -> None:
     assert refusal(story(3), OTHER, Accepted()) == "not-the-expert"
     assert refusal(story(3), OTHER, Declined()) == "not-the-expert"
