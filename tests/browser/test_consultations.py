@@ -15,11 +15,7 @@ SIZES = ("desktop", "phone")
 
 @pytest.fixture(scope="module")
 def patient(site: Site) -> str:
-    site.box.stop()
-    found = registered(site.box, site.node)
-    site.box.start().wait()
-    wait_until("a box that is online", site.box.online)
-    return found
+    return registered(site.clinic)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -92,11 +92,10 @@ def profile(world_admin: Person, expert: Person, **changes: object) -> None:
 def world(place: Lab) -> Iterator[World]:
     hub = place.hub(accept_seconds=ACCEPT_SECONDS).start().wait()
     box = place.box().start()
-    node = box.enrol(hub)
+    box.enrol(hub)
     line = Line(hub.mqtt_port)
     box.stop()
     dial(box, line.port)
-    patient = registered(box, node)
     box.start().wait()
     clinic, people = clinic_people(box), hub_people(hub)
     experts = tuple(_expert(people, name) for name in ("chen", "liu"))
@@ -108,7 +107,7 @@ def world(place: Lab) -> Iterator[World]:
         clinic.of(Role.NURSE),
         people.of(Role.ADMIN),
         (experts[0], experts[1]),
-        patient,
+        registered(clinic),
     )
     yield found
     line.close()
