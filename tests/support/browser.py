@@ -26,6 +26,7 @@ FLAGS = [
     "--use-angle=swiftshader",
     "--enable-unsafe-swiftshader",
     "--disable-dev-shm-usage",  # a container's /dev/shm is 64 MB
+    "--autoplay-policy=document-user-activation-required",  # what people's browsers do
     "--use-fake-device-for-media-stream",
     "--use-fake-ui-for-media-stream",
     *(["--no-sandbox"] if os.geteuid() == 0 else []),
@@ -63,8 +64,8 @@ def site() -> Iterator[Site]:
     """A hub and a box of its own, enrolled and online."""
     with lab() as made:
         hub = made.hub().start().wait()
-        (port,) = free_ports(1)
-        box = made.box(dicom_port=port).start()
+        dicom, device = free_ports(2)
+        box = made.box(dicom_port=dicom, device_port=device).start()
         node = box.enrol(hub, CLINIC)
         yield Site(hub, box, node, clinic_people(box), hub_people(hub))
 

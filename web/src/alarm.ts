@@ -30,8 +30,7 @@ class Alarms extends HTMLElement {
     const text = document.createElement('strong');
     text.textContent = this.say('sound_off');
     this.mute.append(text, button);
-    this.mute.hidden = true;
-    this.replaceChildren(this.mute, this.list);
+    this.replaceChildren(this.list);
     this.addEventListener('submit', (event) => void this.acknowledge(event));
     this.stops = ['alarm', 'reset'].map((kind) => listen(kind, () => void this.load()));
     // Any touch will do, the button only says so.
@@ -95,7 +94,8 @@ class Alarms extends HTMLElement {
 
   private told(state: 'on' | 'blocked') {
     this.setAttribute('sound', state);
-    this.mute.hidden = state === 'on';
+    if (state === 'on') this.mute.remove();
+    else this.prepend(this.mute);
   }
 
   private async acknowledge(event: Event) {
@@ -105,7 +105,9 @@ class Alarms extends HTMLElement {
       method: 'POST',
       headers: { Accept: 'application/json' },
       body: new URLSearchParams(new FormData(form) as never),
-    }).catch(() => undefined);
+    })
+      .then((answer) => answer.text())
+      .catch(() => ''); // the strip shows what became of it
     if (document.activeElement instanceof HTMLElement) document.activeElement.blur();
     await this.load();
   }
