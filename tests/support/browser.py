@@ -181,6 +181,15 @@ def assert_clean(page: Page, *, silent: bool = True) -> None:
     """Nothing serious for axe, silence on the console, nothing wider than the screen, and no
     control too small for a thumb. Not ``silent``: a problem page, of which the console says so.
     """
+    assert_accessible(page)
+    assert_fits(page)
+    said = _heard[page].errors[:]
+    _heard[page].errors.clear()
+    assert said == [] or not silent, page.url
+
+
+def assert_accessible(page: Page) -> None:
+    """Nothing serious for axe."""
     page.evaluate(AXE.read_text(encoding="utf-8") + ";undefined")
     found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
     serious = [
@@ -189,6 +198,10 @@ def assert_clean(page: Page, *, silent: bool = True) -> None:
         if one["impact"] in {"serious", "critical"}
     ]
     assert serious == [], page.url
+
+
+def assert_fits(page: Page) -> None:
+    """Nothing wider than the screen, and no control too small for a thumb."""
     wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
     assert wide <= 0, f"{page.url} is {wide} px wider than the screen"
     small = page.evaluate(
@@ -199,6 +212,3 @@ def assert_clean(page: Page, *, silent: bool = True) -> None:
         .map((one) => one.outerHTML.slice(0, 120))"""
     )
     assert small == [], page.url
-    said = _heard[page].errors[:]
-    _heard[page].errors.clear()
-    assert said == [] or not silent, page.url

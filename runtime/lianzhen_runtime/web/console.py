@@ -103,6 +103,7 @@ class Console:
         own = Routes()
         own.get("/live", roles=SIGNED_IN)(self._live)
         own.post("/language/{language}", roles=ANYBODY)(_choose_language)
+        own.get("/favicon.ico", roles=ANYBODY)(_no_icon)
         self.add([own])
 
     def add(self, areas: Iterable[Routes]) -> None:
@@ -236,6 +237,11 @@ async def _choose_language(visit: Visit) -> web.StreamResponse:
             LANGUAGE_COOKIE, language, max_age=365 * 86400, secure=True, samesite="Strict"
         )
     return answer
+
+
+async def _no_icon(_visit: Visit) -> web.StreamResponse:
+    """Browsers ask for it by themselves; our pages name none."""
+    return web.Response(status=204)
 
 
 def _refuse_foreign(request: web.Request) -> None:
