@@ -9,6 +9,7 @@ import http.client
 import json
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 PATIENCE_SECONDS = 60.0
+_OUR_PORTS = (12_000, 32_000)
 _POSTGRES = Path("/usr/lib/postgresql")
 _SCRIPTS = Path(sys.executable).parent
 
@@ -42,12 +44,20 @@ def wait_until(what: str, holds: Callable[[], bool], seconds: float = PATIENCE_S
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now."""
+    """Ports that nobody listens on now, below those that the kernel gives to outgoing connections:
+    one of these may be taken before its program has started.
+    """
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for opened in sockets:
-            opened.bind(("127.0.0.1", 0))
-        return [opened.getsockname()[1] for opened in sockets]
+        found: list[int] = []
+        while len(found) < count:
+            opened = stack.enter_context(socket.socket())
+            port = random.randrange(*_OUR_PORTS)  # noqa: S311 - nothing secret
+            try:
+                opened.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            found.append(port)
+        return found
 
 
 def at_time(offset: str) -> tuple[str, ...]:
@@ -248,7 +258,11 @@ class BoxProgram(Program):
             "dicom_port": 0,  # modalities and wearables are asked for where a test or a story
             "device_port": 0,  # has some
         }
-        super().__init__(folder, found | settings)
+        found |= settings
+        self.dicom_port, self.device_port = (
+            int(str(found[name])) for name in ("dicom_port", "device_port")
+        )
+        super().__init__(folder, found)
 
     def answers(self) -> bool:
         """It has started: what it holds is open, and it may be asked for everything."""
