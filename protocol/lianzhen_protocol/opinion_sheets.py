@@ -6,7 +6,7 @@ import msgspec
 
 from .errors import RecordError
 from .opinion import Document, OpinionSigned, read_document
-from .opinion_trust import Standing, Verdict
+from .opinion_trust import Standing, Verdict, fingerprint
 from .sheets import Index, Sheet, Sheets
 
 _STANDS: Final = frozenset({Standing.VALID, Standing.UNCHECKED})
@@ -43,6 +43,10 @@ class SigningRequest(Sheet, frozen=True):
     def index(self) -> Index:
         """By its id, of an account."""
         return Index(self.id, self.account, self.state, self.asked_ms)
+
+    def tokens(self) -> tuple[tuple[str, str], ...]:
+        """Found by its key as well: one key is never certified twice."""
+        return (("key", self.spki.hex()),)
 
 
 class SigningCertificate(Sheet, frozen=True):
@@ -140,8 +144,9 @@ class Opinion(Sheet, frozen=True):
         return Index(self.id, self.patient, self.state, self.signed_ms)
 
     def tokens(self) -> tuple[tuple[str, str], ...]:
-        """Found by its consultation as well."""
-        return (("consultation", self.consultation),)
+        """Found by its consultation, and by the certificate that it was signed under."""
+        certificate = fingerprint(self.signed.certificate)
+        return (("consultation", self.consultation), ("certificate", certificate))
 
     @property
     def state(self) -> str:

@@ -2,7 +2,8 @@
 
 Everything that is issued has exactly one purpose. Node certificates only authenticate clients,
 the hub's server certificate only servers, and the signing certificate (Ed25519) opens no TLS
-connection at all: its one extended key usage is document signing (RFC 9336).
+connection at all: its one extended key usage is document signing (RFC 9336). An expert's
+certificate is for opinions alone, over a key that this hub has never seen.
 """
 
 import ipaddress
@@ -20,6 +21,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
 from lianzhen_protocol.identity import HUB, HUB_NAME, HUB_SIGNING
+from lianzhen_protocol.opinion_trust import (
+    CONFIRMED_POLICY,
+    LIST_SCOPE,
+    OPINION_SIGNING,
+    Holder,
+    subject,
+)
 from lianzhen_runtime.errors import SecretError
 from lianzhen_runtime.files import private_folder, read_secret, write_durably
 from lianzhen_runtime.tls import Clock
@@ -30,6 +38,8 @@ HUB_LIFE: Final = timedelta(days=90)
 SIGNER_LIFE: Final = timedelta(days=730)
 """Long: a session is tied to the signing key of its welcome, so it changes at a start only."""
 
+EXPERT_LIFE: Final = timedelta(days=365)
+
 CRL_LIFE: Final = timedelta(days=8)
 """A broker whose CRL is older than this refuses everybody; it is reissued every hour."""
 
@@ -37,26 +47,21 @@ BACKDATE: Final = timedelta(hours=1)
 """How far a box's or broker's clock may be behind ours before it refuses what we just made."""
 
 _DOCUMENT_SIGNING: Final = ObjectIdentifier("1.3.6.1.5.5.7.3.36")
-_LEAF_USAGE: Final = x509.KeyUsage(
-    digital_signature=True,
-    **dict.fromkeys(
-        (
-            *("content_commitment", "key_encipherment", "data_encipherment", "key_agreement"),
-            *("key_cert_sign", "crl_sign", "encipher_only", "decipher_only"),
-        ),
-        False,
-    ),
-)
-_ROOT_USAGE: Final = x509.KeyUsage(
-    key_cert_sign=True,
-    crl_sign=True,
-    **dict.fromkeys(
-        (
-            *("content_commitment", "key_encipherment", "data_encipherment", "key_agreement"),
-            *("digital_signature", "encipher_only", "decipher_only"),
-        ),
-        False,
-    ),
+
+
+def _usage(*names: str) -> x509.KeyUsage:
+    every = (
+        *("digital_signature", "content_commitment", "key_encipherment", "data_encipherment"),
+        *("key_agreement", "key_cert_sign", "crl_sign", "encipher_only", "decipher_only"),
+    )
+    return x509.KeyUsage(**{name: name in names for name in every})
+
+
+_LEAF_USAGE: Final = _usage("digital_signature")
+_ROOT_USAGE: Final = _usage("key_cert_sign", "crl_sign")
+_EXPERT_USAGE: Final = _usage("content_commitment")
+_EXPERT_SCOPE: Final = x509.IssuingDistributionPoint(
+    [x509.UniformResourceIdentifier(LIST_SCOPE)], None, False, False, None, False, False
 )
 
 _PrivateKey = ec.EllipticCurvePrivateKey | Ed25519PrivateKey
@@ -68,6 +73,15 @@ class Pair(NamedTuple):
 
     path: Path
     certificate: x509.Certificate
+
+
+class Revoked(NamedTuple):
+    """An expert's certificate that ended before its time."""
+
+    serial: int
+    when: datetime
+    leaked: bool
+    """Its key is known to others."""
 
 
 class Signer(NamedTuple):
@@ -169,6 +183,47 @@ class Authority:
             entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(when)
             builder = builder.add_revoked_certificate(entry.build())
         return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+    # -- experts
+
+    def issue_expert(
+        self, key: ec.EllipticCurvePublicKey, holder: Holder, lifetime: timedelta = EXPERT_LIFE
+    ) -> x509.Certificate:
+        """A certificate for signing opinions. ValueError for a name that X.509 does not hold."""
+        now = datetime.fromtimestamp(int(self._clock()), UTC)
+        serial, policy = x509.random_serial_number(), x509.PolicyInformation(CONFIRMED_POLICY, None)
+        builder = (
+            x509.CertificateBuilder(self.root.subject, subject(holder), key, serial)
+            .not_valid_before(now)  # nothing is signed before somebody confirmed it
+            .not_valid_after(min(now + lifetime, self.root.not_valid_after_utc))
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_EXPERT_USAGE, critical=True)
+            .add_extension(x509.ExtendedKeyUsage([OPINION_SIGNING]), critical=True)
+            .add_extension(x509.CertificatePolicies([policy]), critical=False)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+            .add_extension(self._authority_id(), critical=False)
+        )
+        return builder.sign(self._key, hashes.SHA256())
+
+    def expert_revocations(self, revoked: Iterable[Revoked], number: int) -> bytes:
+        """A CRL (DER) of experts' certificates; ``number`` is above that of the one before."""
+        now = datetime.fromtimestamp(int(self._clock()), UTC)
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self.root.subject)
+            .last_update(now)
+            .next_update(now + CRL_LIFE)
+            .add_extension(self._authority_id(), critical=False)
+            .add_extension(x509.CRLNumber(number), critical=False)
+            .add_extension(_EXPERT_SCOPE, critical=True)
+        )
+        for serial, when, leaked in revoked:
+            entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(when)
+            if leaked:
+                reason = x509.CRLReason(x509.ReasonFlags.key_compromise)
+                entry = entry.add_extension(reason, critical=False)
+            builder = builder.add_revoked_certificate(entry.build())
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
 
     # -- inside
 
