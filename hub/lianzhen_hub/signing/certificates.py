@@ -117,7 +117,7 @@ def ask(page: HubPage, actor: Actor, wanted: NewRequest) -> SigningRequest:
         asked_ms=page.now_ms,
     )
     page.put(found)
-    page.audit(actor.id, "signing-requested", f"signing-request/{found.id}")
+    page.audit(actor.id, "create", f"signing-request/{found.id}")
     return found
 
 
@@ -147,7 +147,7 @@ def approve(
     )
     page.put(found)
     page.put(_decided(page, asked, actor, APPROVED))
-    page.audit(actor.id, "signing-approved", f"signing-certificate/{found.serial}")
+    page.audit(actor.id, "certify", f"signing-certificate/{found.serial}")
     return found
 
 
@@ -155,7 +155,7 @@ def refuse(page: HubPage, actor: Actor, request: str, reason: str) -> None:
     """Issue nothing."""
     asked = _open_request(page, request)
     page.put(msgspec.structs.replace(_decided(page, asked, actor, REFUSED), reason=reason))
-    page.audit(actor.id, "signing-refused", f"signing-request/{asked.id}")
+    page.audit(actor.id, "refuse", f"signing-request/{asked.id}")
 
 
 def revoke(
@@ -176,7 +176,7 @@ def revoke(
         leaked=ending.leaked,
     )
     page.put(found)
-    page.audit(by.id if by else "hub", "signing-revoked", f"signing-certificate/{serial}")
+    page.audit(by.id if by else "hub", "revoke", f"signing-certificate/{serial}")
     issue_list(page, authority)
     rejudge(page, authority.root, found.certificate, page.now_ms)
     return found

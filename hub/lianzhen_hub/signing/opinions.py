@@ -125,7 +125,7 @@ def to_sign(page: HubPage, actor: Actor, consultation: str) -> ToSign:
     case = case_of(page, actor, consultation)
     certificate = certificates.in_force(page, actor.id, page.now_ms)
     document = _document(page, case, actor, certificate, page.now_ms)
-    page.audit(actor.id, "opinion-to-sign", f"patient/{case.patient_id}")
+    page.audit(actor.id, "read", f"patient/{case.patient_id}")
     return ToSign(
         document=document,
         suite=ECDSA_P256_SHA256,
@@ -166,12 +166,12 @@ def sign(
     )
     verdict = _verified(page, authority, signed)
     found = arrive(page, signed, page.now_ms, case.node)
-    settle(page, found.id, verdict)
+    found = settle(page, found.id, verdict) or found
     _happen(page, case, actor, events.Opinion(id=found.id, digest=hashlib.sha256(raw).hexdigest()))
     certificates.send_list(page, case.node)
     page.send(case.node, TRUST_STREAM, signed)
     page.delete(OpinionDraft, case.id)
-    page.audit(actor.id, "opinion-signed", f"patient/{case.patient_id}")
+    page.audit(actor.id, "sign", f"opinion/{found.id}")
     return found
 
 
