@@ -24,6 +24,7 @@ from .fleet.routes import PREFIX, Enrolment
 from .hub import Hub
 from .imaging.upload import Uploads
 from .settings import Settings
+from .signing.keeper import ListKeeper
 
 _CERTIFICATE_SECONDS = 3600.0
 _FAULTS = (OSError, TimeoutError, OperationalError)
@@ -58,6 +59,7 @@ async def _serve(hub: Hub, settings: Settings) -> None:
             ("projection", hub.ingest.project),
             ("audit", Notary(hub, settings.folder / notary.FILE).run),
             ("assignment", assignments.run),
+            ("experts", ListKeeper(hub).run),
             ("certificate", lambda: _keep_certificate(hub, settings, server)),
         ):
             services.create_task(supervised(name, service, faults=_FAULTS, cap=5.0), name=name)

@@ -75,3 +75,9 @@ class Settings(Section, frozen=True):
         """What a claim tells a box to call."""
         host = self.names[0] if self.names else socket.getfqdn()
         return f"https://{f'[{host}]' if ':' in host else host}:{self.https_port}"
+
+    @property
+    def verify_url(self) -> str:
+        """Where a printed opinion sends whoever scans its code."""
+        host = self.names[0] if self.names else socket.getfqdn()
+        return f"https://{f'[{host}]' if ':' in host else host}:{self.console_port}/verify"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import unicodedata
 from typing import Any
 
 from cryptography.hazmat.primitives import hashes
@@ -81,4 +82,5 @@ def raw_signature(key: ec.EllipticCurvePrivateKey, message: bytes) -> str:
 
 
 def _derived(passphrase: str, salt: bytes, iterations: int) -> bytes:
-    return PBKDF2HMAC(hashes.SHA256(), 32, salt, iterations).derive(passphrase.encode())
+    typed = unicodedata.normalize("NFKC", passphrase).encode()
+    return PBKDF2HMAC(hashes.SHA256(), 32, salt, iterations).derive(typed)

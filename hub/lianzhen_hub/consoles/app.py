@@ -21,7 +21,7 @@ from lianzhen_runtime.web.routes import Routes
 from lianzhen_runtime.web.sessions import Session
 from lianzhen_runtime.web.staff import Home, Registry
 
-from . import audit, consultations, experts, fleet, home, imaging, mine, money, triage, vitals
+from . import audit, consultations, experts, fleet, home, imaging, mine, money, opinions, signers, triage, vitals
 from .store import HubStore
 
 HERE = Path(__file__).parent
@@ -58,6 +58,8 @@ class HubConsole:
             triage.routes(hub),
             imaging.routes(hub),
             vitals.routes(hub),
+            opinions.routes(hub),
+            signers.routes(hub),
         )
 
     @contextlib.asynccontextmanager

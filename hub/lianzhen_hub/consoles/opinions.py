@@ -1,0 +1,191 @@
+"""Writing and signing an opinion, and the page that a printed code leads to.
+
+Nothing is signed here: the page carries what is to be signed and the expert's own sealed key to
+the browser, and takes back bytes and a signature.
+"""
+
+import hmac
+from typing import TYPE_CHECKING
+
+import msgspec
+from aiohttp import web
+
+from lianzhen_hub.consultations.access import case_of
+from lianzhen_hub.page import HubPage
+from lianzhen_hub.signing import opinions
+from lianzhen_hub.signing.opinions import Draft, SignedDocument
+from lianzhen_hub.signing.standing import verdict_now
+from lianzhen_protocol.accounts import Role
+from lianzhen_protocol.errors import DocumentError, SignatureInvalid
+from lianzhen_protocol.opinion import (
+    Document,
+    PrintedCode,
+    check_digest,
+    digest,
+    printed_code,
+    read_printed_code,
+)
+from lianzhen_protocol.opinion_sheets import Opinion, OpinionDraft
+from lianzhen_protocol.opinion_trust import certificate_key, signing_certificate
+from lianzhen_protocol.sheets import Sheets
+from lianzhen_runtime.web.errors import NoSuchThing
+from lianzhen_runtime.web.routes import ANYBODY, Routes, Visit
+
+if TYPE_CHECKING:
+    from lianzhen_hub.hub import Hub
+
+EXPERTS = frozenset({Role.EXPERT})
+PATIENTS = frozenset({Role.PATIENT})
+
+
+class Shown(msgspec.Struct, frozen=True, kw_only=True):
+    """A signed opinion as it is read; ``code`` is what is printed on it."""
+
+    id: str
+    state: str
+    standing: str
+    document: Document
+    amended_by: str | None
+    code: str
+
+
+class Verification(msgspec.Struct, frozen=True, kw_only=True):
+    """What whoever holds the paper is told: whether it is true, and enough to compare it.
+
+    ``outcome``: valid, unchecked, changed, revoked, foreign, outdated, unknown, unreadable, or
+    empty where nothing was asked. All else is empty unless the paper is that of the opinion.
+    """
+
+    outcome: str
+    opinion: str = ""
+    signer: str = ""
+    title: str = ""
+    clinic: str = ""
+    patient: str = ""
+    number: str = ""
+    signed_ms: int = 0
+    revoked_ms: int | None = None
+    amended_by: str | None = None
+
+
+def routes(hub: "Hub") -> Routes:
+    """Everything of this area."""
+    found, pages = Routes(), _Pages(hub)
+    found.get("/cases/{id}/opinion", roles=EXPERTS)(pages.write)
+    found.post("/cases/{id}/opinion", roles=EXPERTS)(pages.save)
+    found.get("/cases/{id}/opinion/sign", roles=EXPERTS)(pages.to_sign)
+    found.post("/cases/{id}/opinion/sign", roles=EXPERTS)(pages.sign)
+    found.get("/mine/opinions/{id}", roles=PATIENTS)(pages.mine)
+    found.get("/verify", roles=ANYBODY)(pages.verify)
+    return found
+
+
+class _Pages:
+    def __init__(self, hub: "Hub") -> None:
+        self._hub = hub
+
+    async def write(self, visit: Visit) -> web.StreamResponse:
+        actor, case = visit.actor, visit.match("id")
+
+        def look(page: HubPage) -> tuple[OpinionDraft, list[Shown]]:
+            held = case_of(page, actor, case)
+            page.audit(actor.id, "read", f"consultation/{case}")
+            signed = page.find_token(Opinion, "consultation", case)
+            return opinions.draft_of(page, held, actor), [shown(each) for each in signed]
+
+        draft, signed = await self._hub.transact(look)
+        return visit.page("opinions/write.html", case=case, draft=draft, opinions=signed)
+
+    async def save(self, visit: Visit) -> web.StreamResponse:
+        typed, actor, case = await visit.form(Draft), visit.actor, visit.match("id")
+        saved = await self._hub.transact(lambda page: opinions.save(page, actor, case, typed))
+        return visit.see_other(
+            f"/cases/{case}/opinion/sign", version=saved.version, saved_ms=saved.saved_ms
+        )
+
+    async def to_sign(self, visit: Visit) -> web.StreamResponse:
+        actor, case = visit.actor, visit.match("id")
+        found = await self._hub.transact(lambda page: opinions.to_sign(page, actor, case))
+        return visit.page("opinions/sign.html", case=case, to_sign=found)
+
+    async def sign(self, visit: Visit) -> web.StreamResponse:
+        brought, actor, case = await visit.form(SignedDocument), visit.actor, visit.match("id")
+        authority, url = self._hub.authority, self._hub.settings.verify_url
+        made = await self._hub.transact(
+            lambda page: opinions.sign(page, authority, actor, case, brought, url)
+        )
+        return visit.see_other(f"/cases/{case}/opinion", id=made.id)
+
+    async def mine(self, visit: Visit) -> web.StreamResponse:
+        actor, identity = visit.actor, visit.match("id")
+        found = await self._hub.consult(lambda sheets: sheets.get(Opinion, identity))
+        if found is None or not actor.patient or found.patient != actor.patient:
+            raise NoSuchThing("there is no such opinion of yours")
+        await self._hub.transact(lambda page: page.audit(actor.id, "read", f"opinion/{identity}"))
+        return visit.page("opinions/mine.html", opinion=shown(found))
+
+    async def verify(self, visit: Visit) -> web.StreamResponse:
+        text = str(visit.request.rel_url)
+        if "o" not in visit.request.query:
+            return visit.page("opinions/verify.html", found=Verification(outcome=""))
+        try:
+            code = read_printed_code(text)
+        except DocumentError:
+            return visit.page("opinions/verify.html", found=Verification(outcome="unreadable"))
+        found = await self._hub.consult(lambda sheets: self._verified(sheets, code))
+        return visit.page("opinions/verify.html", found=found)
+
+    def _verified(self, sheets: Sheets, code: PrintedCode) -> Verification:
+        opinion = sheets.get(Opinion, code.opinion)
+        if opinion is None:
+            return Verification(outcome="unknown")
+        if not _same_paper(opinion, code) or not self._signed(opinion, code):
+            return Verification(outcome="changed")
+        verdict = verdict_now(sheets, self._hub.authority.root, opinion.signed, self._hub.now_ms())
+        said = opinion.document
+        return Verification(
+            outcome=verdict.standing,
+            opinion=opinion.id,
+            signer=said.signer.name,
+            title=said.signer.title,
+            clinic=said.clinic,
+            patient=said.patient.name[:1] + "*" * (len(said.patient.name) - 1),
+            number=said.patient.number[-4:],
+            signed_ms=said.signed_ms,
+            revoked_ms=verdict.revoked_ms,
+            amended_by=opinion.amended_by,
+        )
+
+    def _signed(self, opinion: Opinion, code: PrintedCode) -> bool:
+        """The signature on the paper itself, under the certificate of the opinion."""
+        try:
+            root = self._hub.authority.root
+            key = certificate_key(signing_certificate(opinion.signed.certificate, [root]))
+            check_digest(key, code.suite, code.digest, code.signature)
+        except SignatureInvalid:
+            return False
+        return True
+
+
+def shown(opinion: Opinion) -> Shown:
+    """For pages."""
+    return Shown(
+        id=opinion.id,
+        state=opinion.state,
+        standing=opinion.standing,
+        document=opinion.document,
+        amended_by=opinion.amended_by,
+        code=printed_code(opinion.signed.verify_url, _code(opinion)),
+    )
+
+
+def _code(opinion: Opinion) -> PrintedCode:
+    signed = opinion.signed
+    hashed = digest(signed.suite, signed.document)
+    return PrintedCode(opinion.id, signed.suite, hashed, signed.signature)
+
+
+def _same_paper(opinion: Opinion, code: PrintedCode) -> bool:
+    held = _code(opinion)
+    same = hmac.compare_digest(held.digest, code.digest)
+    return same and held.suite == code.suite
