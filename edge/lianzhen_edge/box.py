@@ -37,6 +37,8 @@ from .journal.journal import Journal
 from .journal.states import Item
 from .meanings import MEANINGS
 from .metrics import metrics
+from .opinions.keeper import Opinions
+from .printing.printing import Printing
 from .services import services
 from .settings import Settings
 from .status import BoxStatus, Health
@@ -91,6 +93,8 @@ class Box:
         self._openers: list[Callable[[Journal], None]] = []
         self.live = Live()
         """What the console's pages are told as it happens."""
+        self.opinions = Opinions(lambda: self.journal, self._ca, self._now_ms)
+        self.printing = Printing(settings, lambda: self.journal, self.opinions, self._now_ms)
         self.browser_fingerprint = ""
         """SHA-256 of the authority that PCs install to trust the console."""
         self.authority = BrowserAuthority(self._folder / "browser", self.clock.now)
@@ -103,6 +107,11 @@ class Box:
         )
 
     # -- life
+
+    def _ca(self) -> str:
+        if self._identity is None:
+            raise NotEnrolled("this box is not enrolled yet; 'lianzhen-edge status' says why")
+        return self._identity.ca
 
     def when_open(self, opener: Callable[[Journal], None]) -> None:
         """Call ``opener`` with the journal as soon as there is one, before any service runs."""

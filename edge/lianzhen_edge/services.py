@@ -33,3 +33,5 @@ def services(box: "Box") -> Iterable[Service]:
     yield from box.devices.services()
     for name, run in triage.services(box):
         yield Service(name, run)
+    yield Service("opinions", box.opinions.run, (OSError, JournalError))
+    yield Service("printing", box.printing.run, (OSError, JournalError))

@@ -193,11 +193,11 @@ async def test_a_cancelled_job_is_printed_when_a_person_asks_again(
             await ended(journal, job.id, JobStage.CANCELLED)
         finally:
             printer.put_paper()
-        await printing.again(job.id)
+        await printing.again(job.id, NURSE)
         done = await ended(journal, job.id, JobStage.PRINTED)
         assert done.attempt == 2
         with pytest.raises(NotNow):
-            await printing.again(job.id)
+            await printing.again(job.id, NURSE)
         with pytest.raises(NotNow):
             await printing.cancel(job.id)
     assert len(printer.printed()) >= before + 1
@@ -216,7 +216,7 @@ async def test_a_print_server_that_is_away_is_said_and_waited_for(
             # whatever was asked before the queue was there has failed, and a person tries again
             await until(lambda: job_in(journal, job.id).error != "print-server-silent")
             if job_in(journal, job.id).stage is JobStage.FAILED:
-                await printing.again(job.id)
+                await printing.again(job.id, NURSE)
             await ended(journal, job.id, JobStage.PRINTED)
 
 

@@ -84,29 +84,34 @@ class Printing:
         made = report.Paper(opinion.signed, verdict, self._now_ms(), opinion.amended_by or "")
         return await asyncio.to_thread(report.pdf, made, self._faces, paper or self.paper)
 
-    async def ask(self, opinion: Opinion, paper: str, actor: Actor, identity: str) -> PrintJob:
+    async def ask(
+        self, opinion: Opinion, paper: str, actor: Actor, identity: str | None = None
+    ) -> PrintJob:
         """Have it printed; durable when this returns. The same ``identity`` is the same job."""
         if self._queue is None:
             raise NoPrinter("no printer is set up; name its queue in the setting 'print_queue'")
         pdf = await self.pdf(opinion, paper)
-        job = jobs.new_job(identity, opinion.id, paper, pdf, actor.name, self._now_ms())
 
         def work(book: Book) -> PrintJob:
-            known = book.get(PrintJob, identity)
-            if known is None:
+            made = identity or book.new_id()
+            job = book.get(PrintJob, made)
+            if job is None:
+                job = jobs.new_job(made, opinion.id, paper, pdf, actor.name, book.now_ms)
                 book.put(job)
-            return known or job
+                book.audit(actor.id, "print", f"opinion/{opinion.id}")
+            return job
 
         found = await self._journal().transact(work)
         self._wake.set()
         return found
 
-    async def again(self, identity: str) -> PrintJob:
+    async def again(self, identity: str, actor: Actor) -> PrintJob:
         """Try once more. NoSuchJob, NotNow."""
 
         def work(book: Book) -> PrintJob:
             job = jobs.again(jobs.job_of(book, identity))
             book.put(job)
+            book.audit(actor.id, "print", f"opinion/{job.opinion}")
             return job
 
         found = await self._journal().transact(work)

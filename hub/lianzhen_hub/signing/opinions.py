@@ -18,6 +18,7 @@ from lianzhen_hub.store import tables
 from lianzhen_protocol import consultation as events
 from lianzhen_protocol.accounts import Actor
 from lianzhen_protocol.consultation import Consultation, Happened, State
+from lianzhen_protocol.departments import DEPARTMENTS
 from lianzhen_protocol.errors import DocumentError, SignatureInvalid
 from lianzhen_protocol.opinion import (
     ECDSA_P256_SHA256,
@@ -230,7 +231,7 @@ def _document(
         consultation=case.id,
         amends=case.opinion.id if case.opinion and case.state in _AMENDABLE else None,
         clinic=clinic,
-        department=case.department,
+        department=DEPARTMENTS.get(case.department, (case.department,))[0],
         patient=PrintedPatient(
             id=patient.id,
             name=name,
