@@ -13,6 +13,7 @@ from lianzhen_protocol.identity import record_id
 from lianzhen_protocol.opinion import Document
 from lianzhen_protocol.opinion_sheets import Opinion
 from lianzhen_protocol.opinion_trust import Verdict
+from lianzhen_runtime.web.console import QUIET
 from lianzhen_runtime.web.errors import NoSuchThing, Unfit
 from lianzhen_runtime.web.routes import Routes, Visit
 
@@ -92,22 +93,21 @@ class _Pages:
 
     async def all(self, visit: Visit) -> web.StreamResponse:
         found = self._box.journal.sheets.find(Opinion, newest=True, limit=_SHOWN)
-        return await self._list(visit, found, "opinions/list.html")
+        return self._list(visit, found, "opinions/list.html")
 
     async def of_patient(self, visit: Visit) -> web.StreamResponse:
         found = self._box.journal.sheets.find(Opinion, owner=visit.match("id"), newest=True)
-        part = "opinions/part.html" if "Lz-Quiet" in visit.request.headers else "opinions/list.html"
-        return await self._list(visit, found, part)
+        part = "opinions/part.html" if QUIET in visit.request.headers else "opinions/list.html"
+        return self._list(visit, found, part)
 
     async def of_consultation(self, visit: Visit) -> web.StreamResponse:
         """A part of the consultation's page."""
         sheets = self._box.journal.sheets
         found = sheets.find_token(Opinion, "consultation", visit.match("id"))
-        return await self._list(visit, found, "opinions/part.html")
+        return self._list(visit, found, "opinions/part.html")
 
     async def one(self, visit: Visit) -> web.StreamResponse:
         opinion = self._opinion(visit)
-        await self._note(visit, "read", opinion)
         jobs = self._box.journal.sheets.find(PrintJob, owner=opinion.id, newest=True)
         return visit.page(
             "opinions/one.html",
@@ -121,7 +121,8 @@ class _Pages:
         """The paper on the screen. NotPrintable, NoGlyph."""
         opinion = self._opinion(visit)
         made = await self._box.printing.pdf(opinion)
-        await self._note(visit, "export", opinion)
+        actor, subject = visit.actor.id, f"opinion/{opinion.id}"
+        await self._box.journal.transact(lambda book: book.audit(actor, "export", subject))
         headers = {"Cache-Control": "no-store"}
         return web.Response(body=made, content_type="application/pdf", headers=headers)
 
@@ -156,9 +157,7 @@ class _Pages:
 
     # -- inside
 
-    async def _list(self, visit: Visit, found: list[Opinion], template: str) -> web.StreamResponse:
-        for opinion in found:
-            await self._note(visit, "read", opinion)
+    def _list(self, visit: Visit, found: list[Opinion], template: str) -> web.StreamResponse:
         return visit.page(template, opinions=[self._shown(opinion) for opinion in found])
 
     def _desk(self, visit: Visit, template: str) -> web.StreamResponse:
@@ -189,10 +188,6 @@ class _Pages:
             arrived_ms=opinion.arrived_ms,
             code=code_of(opinion.signed),
         )
-
-    async def _note(self, visit: Visit, action: Literal["read", "export"], found: Opinion) -> None:
-        actor, subject = visit.actor.id, f"opinion/{found.id}"
-        await self._box.journal.transact(lambda book: book.audit(actor, action, subject))
 
 
 def _job(job: PrintJob) -> Job:

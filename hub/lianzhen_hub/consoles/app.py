@@ -21,7 +21,20 @@ from lianzhen_runtime.web.routes import Routes
 from lianzhen_runtime.web.sessions import Session
 from lianzhen_runtime.web.staff import Home, Registry
 
-from . import audit, consultations, experts, fleet, home, imaging, mine, money, opinions, signers, triage, vitals
+from . import (
+    audit,
+    consultations,
+    experts,
+    fleet,
+    home,
+    imaging,
+    mine,
+    money,
+    opinions,
+    signers,
+    triage,
+    vitals,
+)
 from .store import HubStore
 
 HERE = Path(__file__).parent

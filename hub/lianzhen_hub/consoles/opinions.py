@@ -11,7 +11,6 @@ import msgspec
 from aiohttp import web
 
 from lianzhen_hub.consultations.access import case_of
-from lianzhen_hub.page import HubPage
 from lianzhen_hub.signing import opinions
 from lianzhen_hub.signing.opinions import Draft, SignedDocument
 from lianzhen_hub.signing.standing import verdict_now
@@ -28,6 +27,7 @@ from lianzhen_protocol.opinion import (
 from lianzhen_protocol.opinion_sheets import Opinion, OpinionDraft
 from lianzhen_protocol.opinion_trust import certificate_key, signing_certificate
 from lianzhen_protocol.sheets import Sheets
+from lianzhen_runtime.web.console import QUIET
 from lianzhen_runtime.web.errors import NoSuchThing
 from lianzhen_runtime.web.routes import ANYBODY, Routes, Visit
 
@@ -75,6 +75,7 @@ def routes(hub: "Hub") -> Routes:
     found.post("/cases/{id}/opinion", roles=EXPERTS)(pages.save)
     found.get("/cases/{id}/opinion/sign", roles=EXPERTS)(pages.to_sign)
     found.post("/cases/{id}/opinion/sign", roles=EXPERTS)(pages.sign)
+    found.get("/mine/opinions", roles=PATIENTS)(pages.all_mine)
     found.get("/mine/opinions/{id}", roles=PATIENTS)(pages.mine)
     found.get("/verify", roles=ANYBODY)(pages.verify)
     return found
@@ -87,14 +88,15 @@ class _Pages:
     async def write(self, visit: Visit) -> web.StreamResponse:
         actor, case = visit.actor, visit.match("id")
 
-        def look(page: HubPage) -> tuple[OpinionDraft, list[Shown]]:
-            held = case_of(page, actor, case)
-            page.audit(actor.id, "read", f"consultation/{case}")
-            signed = page.find_token(Opinion, "consultation", case)
-            return opinions.draft_of(page, held, actor), [shown(each) for each in signed]
+        def look(sheets: Sheets) -> tuple[OpinionDraft, list[Shown]]:
+            held = case_of(sheets, actor, case)
+            signed = sheets.find_token(Opinion, "consultation", case)
+            return opinions.draft_of(sheets, held, actor), [shown(each) for each in signed]
 
-        draft, signed = await self._hub.transact(look)
-        return visit.page("opinions/write.html", case=case, draft=draft, opinions=signed)
+        draft, signed = await self._hub.consult(look)
+        part = QUIET in visit.request.headers  # the case's page loads it as a part of itself
+        template = "opinions/part.html" if part else "opinions/write.html"
+        return visit.page(template, case=case, draft=draft, opinions=signed)
 
     async def save(self, visit: Visit) -> web.StreamResponse:
         typed, actor, case = await visit.form(Draft), visit.actor, visit.match("id")
@@ -114,6 +116,7 @@ class _Pages:
         made = await self._hub.transact(
             lambda page: opinions.sign(page, authority, actor, case, brought, url)
         )
+        self._hub.live.tell("opinion", roles=EXPERTS, people=frozenset({actor.id}))
         return visit.see_other(f"/cases/{case}/opinion", id=made.id)
 
     async def mine(self, visit: Visit) -> web.StreamResponse:
@@ -121,8 +124,15 @@ class _Pages:
         found = await self._hub.consult(lambda sheets: sheets.get(Opinion, identity))
         if found is None or not actor.patient or found.patient != actor.patient:
             raise NoSuchThing("there is no such opinion of yours")
-        await self._hub.transact(lambda page: page.audit(actor.id, "read", f"opinion/{identity}"))
         return visit.page("opinions/mine.html", opinion=shown(found))
+
+    async def all_mine(self, visit: Visit) -> web.StreamResponse:
+        """A part of the patient's page."""
+        patient = visit.actor.patient
+        found = await self._hub.consult(
+            lambda sheets: sheets.find(Opinion, owner=patient, newest=True) if patient else []
+        )
+        return visit.page("opinions/list.html", opinions=[shown(each) for each in found])
 
     async def verify(self, visit: Visit) -> web.StreamResponse:
         text = str(visit.request.rel_url)
