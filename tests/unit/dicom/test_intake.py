@@ -1,95 +1,29 @@
 """The core's end of images, on a real journal and a real segment log."""
 
-import asyncio
-import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import msgspec
 import pytest
 
-from lianzhen_edge.dicom.arrival import Arrival, Called, Kept, part10
-from lianzhen_edge.dicom.imaging import MAX_REFUSED, Imaging, note_call
-from lianzhen_edge.dicom.scp import read_arrival
-from lianzhen_edge.dicom.segments import BLOCK, Place, SegmentLog, segment_path
+from lianzhen_edge.dicom.arrival import Called, Kept
+from lianzhen_edge.dicom.imaging import MAX_REFUSED, note_call
+from lianzhen_edge.dicom.segments import BLOCK, Place, segment_path
 from lianzhen_edge.dicom.shelf import Held, Shelf
-from lianzhen_edge.dicom.upload import Line
 from lianzhen_edge.journal.book import Page
-from lianzhen_edge.journal.journal import Journal
-from lianzhen_edge.meanings import MEANINGS
 from lianzhen_protocol import imaging
-from lianzhen_protocol.identity import NodeId
 from lianzhen_protocol.imaging import ImageReceived, Instance, Scanner, Study
 from lianzhen_protocol.joins import Item, Reason
-from lianzhen_runtime.child import Child
-from lianzhen_runtime.keys import FileKeys
-from lianzhen_runtime.web.live import Live
-from support.modality import NAME, ct_slice, data_set
-
-NODE = NodeId("n0123456789ab")
-CT, EXPLICIT = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.2.1"
-
-
-class Box:
-    """What images need of a box, and a modality that writes straight into the log."""
-
-    node = NODE
-
-    def __init__(self, journal: Journal, keys: FileKeys, folder: Path) -> None:
-        self.journal, self.keys, self.live, self.folder = journal, keys, Live(), folder
-        self.log = self.new_log()
-        self.imaging = Imaging(self, folder, port=0, title="LIANZHEN", reserve=0)
-
-    def new_log(self) -> SegmentLog:
-        return SegmentLog(self.folder / "dicom", self.keys, segment_bytes=64 * BLOCK)
-
-    def child(self, verb: str, *arguments: str) -> Child:
-        return Child(verb, ["false", *arguments])
-
-    def hub_line(self) -> Line:
-        raise OSError("no hub here")
-
-    def comes(self, number: int, status: int = 0, **more: str) -> Place:
-        """An image is durable, and nobody was told."""
-        image = ct_slice(number, "1.2.3", "1.2.3.4", side=16, **more)
-        content, uid = data_set(image), str(image.SOPInstanceUID)
-        file = part10(CT, uid, EXPLICIT, content)
-        arrival = Arrival(
-            title="CT1",
-            address="127.0.0.1",
-            sop_class=CT,
-            sop_uid=uid,
-            transfer_syntax=EXPLICIT,
-            sha256=hashlib.sha256(file).hexdigest(),
-            size=len(file),
-            fields={} if status else read_arrival(CT, uid, EXPLICIT, content),
-            status=status,
-            comment="cut off" if status else "",
-        )
-        return self.log.append(msgspec.msgpack.encode(arrival), file, held=status != 0)
-
-    async def catches_up(self) -> None:
-        """Runs the intake until its scan is done and what was told is taken."""
-        async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
-            running = tasks.create_task(self.imaging.intake.run())
-            await self.imaging.intake.caught_up.wait()
-            running.cancel()
-        self.imaging.intake.caught_up.clear()
-
-    def images(self) -> list[Instance]:
-        return self.journal.sheets.find(Instance)
+from support.imaging_box import NODE, ImagingBox, imaging_box
+from support.modality import NAME
 
 
 @pytest.fixture
-async def box(tmp_path: Path) -> AsyncIterator[Box]:
-    keys = FileKeys(tmp_path / "keys")
-    path = tmp_path / "journal.db"
-    journal = await Journal.open(path, NODE, keys, lambda: 5_000_000, meanings=MEANINGS)
-    yield Box(journal, keys, tmp_path)
-    await journal.close()
+async def box(tmp_path: Path) -> AsyncIterator[ImagingBox]:
+    async with imaging_box(tmp_path) as made:
+        yield made
 
 
-async def test_what_was_never_told_is_found_once(box: Box) -> None:
+async def test_what_was_never_told_is_found_once(box: ImagingBox) -> None:
     places = [box.comes(number) for number in range(20)]
     for _ in range(3):
         await box.catches_up()
@@ -104,7 +38,7 @@ async def test_what_was_never_told_is_found_once(box: Box) -> None:
     assert (image.instance_number, image.rows, image.columns, image.frames) == (0, 16, 16, 1)
 
 
-async def test_what_is_told_twice_or_is_not_there_does_no_harm(box: Box) -> None:
+async def test_what_is_told_twice_or_is_not_there_does_no_harm(box: ImagingBox) -> None:
     place = box.comes(1)
     for kept in (place, place, Place(place.segment, 9 * BLOCK), Place(77, BLOCK)):
         box.imaging.kept(Kept(segment=kept.segment, offset=kept.offset))
@@ -114,7 +48,7 @@ async def test_what_is_told_twice_or_is_not_there_does_no_harm(box: Box) -> None
     assert len(box.images()) == 1
 
 
-async def test_two_images_under_one_uid_lie_beside_each_other(box: Box) -> None:
+async def test_two_images_under_one_uid_lie_beside_each_other(box: ImagingBox) -> None:
     box.comes(1, SOPInstanceUID="1.2.3.9")
     box.comes(2, SOPInstanceUID="1.2.3.9")
     await box.catches_up()
@@ -122,7 +56,7 @@ async def test_two_images_under_one_uid_lie_beside_each_other(box: Box) -> None:
     assert box.journal.sheets.find(Study)[0].flagged == 1
 
 
-async def test_a_torn_image_is_as_if_it_never_came(box: Box) -> None:
+async def test_a_torn_image_is_as_if_it_never_came(box: ImagingBox) -> None:
     whole, torn = box.comes(1), box.comes(2)
     with segment_path(box.folder / "dicom", torn.segment).open("r+b") as file:
         file.seek(torn.offset + 900)
@@ -132,7 +66,7 @@ async def test_a_torn_image_is_as_if_it_never_came(box: Box) -> None:
     assert (shelf.segment, shelf.offset) == whole
 
 
-async def test_what_was_refused_is_held_and_is_no_image(box: Box) -> None:
+async def test_what_was_refused_is_held_and_is_no_image(box: ImagingBox) -> None:
     box.comes(1, status=0xC000)
     await box.catches_up()
     await box.catches_up()
@@ -142,7 +76,7 @@ async def test_what_was_refused_is_held_and_is_no_image(box: Box) -> None:
 
 
 async def test_a_segment_goes_only_when_the_hub_has_all_of_it(
-    box: Box, monkeypatch: pytest.MonkeyPatch
+    box: ImagingBox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = [box.comes(number) for number in range(2)]
     box.log.close()
@@ -167,13 +101,13 @@ async def test_a_segment_goes_only_when_the_hub_has_all_of_it(
 # -- callers
 
 
-async def test_strangers_are_remembered_but_not_without_end(box: Box) -> None:
+async def test_strangers_are_remembered_but_not_without_end(box: ImagingBox) -> None:
     for number in range(MAX_REFUSED + 5):
         await box.imaging.called(Called(title=f"X{number}", address="10.0.0.1", admitted=False))
     assert len(box.imaging.scanners()) == MAX_REFUSED
 
 
-async def test_who_is_admitted_stands_in_the_list_when_admit_returns(box: Box) -> None:
+async def test_who_is_admitted_stands_in_the_list_when_admit_returns(box: ImagingBox) -> None:
     await box.imaging.called(Called(title="CT1", address="10.0.0.1", admitted=False))
     (stranger,) = box.imaging.scanners()
     admissions = box.imaging._admissions
@@ -187,7 +121,7 @@ async def test_who_is_admitted_stands_in_the_list_when_admit_returns(box: Box) -
     assert actions == ["admit", "remove"]
 
 
-async def test_nobody_is_admitted_who_never_called(box: Box) -> None:
+async def test_nobody_is_admitted_who_never_called(box: ImagingBox) -> None:
     with pytest.raises(Exception, match="let it call once") as caught:
         await box.imaging.admit("0" * 32, "a", "b")
     assert getattr(caught.value, "code", "") == "scanner-unknown"
@@ -195,7 +129,7 @@ async def test_nobody_is_admitted_who_never_called(box: Box) -> None:
     assert (found.state, box.imaging._admissions.admits("US1", "10.0.0.7")) == ("admitted", True)
 
 
-async def test_a_busy_modality_is_noted_now_and_then(box: Box) -> None:
+async def test_a_busy_modality_is_noted_now_and_then(box: ImagingBox) -> None:
     called = Called(title="CT1", address="10.0.0.1", admitted=True)
     key = imaging.scanner_key(NODE, "CT1", "10.0.0.1")
 

@@ -7,89 +7,23 @@ import os
 import random
 import ssl
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 
-import aiohttp
 import pytest
-from sqlalchemy import func, select
 
 from lianzhen_edge.dicom.upload import HubAway, Put
-from lianzhen_hub.app import public
-from lianzhen_hub.hub import Hub
 from lianzhen_hub.imaging.store import Name
-from lianzhen_hub.settings import Settings
-from lianzhen_hub.store.tables import down
 from lianzhen_protocol import imaging
-from lianzhen_protocol.identity import HUB_NAME
-from lianzhen_protocol.imaging import ImageStored, Instance
-from lianzhen_runtime import tls
-from lianzhen_runtime.http import serving
 from line import Line
-from support.fleet import key_pem, new_key, request_for
+from support.image_hub import ImageHub, image_hub
 
 CHUNK = 16 << 10
 
 
-@dataclass
-class Site:
-    """A hub's HTTPS, and boxes that know it."""
-
-    hub: Hub
-    port: int
-    folder: Path
-
-    async def box(self, name: str) -> tuple[str, ssl.SSLContext]:
-        claim = await self.hub.fleet.new_claim(name, "clinic", "https://127.0.0.1:1")
-        key = new_key()
-        issued = await self.hub.fleet.enrol(request_for(claim, self.hub.fleet.nonce().nonce, key))
-        path = self.folder / f"{issued.node}.pem"
-        path.write_bytes(key_pem(key) + issued.certificate.encode())
-        return issued.node, self.context(path)
-
-    def context(self, identity: Path | None = None) -> ssl.SSLContext:
-        pair = None if identity is None else (identity, identity)
-        return tls.client_context(self.hub.authority.ca_pem, self.hub.clock, HUB_NAME, pair)
-
-    async def announce(self, node: str, content: bytes) -> str:
-        sha256 = hashlib.sha256(content).hexdigest()
-        body = ImageStored(
-            instance=imaging.instance_key(node, sha256),
-            study=imaging.study_key(node, "1.2.3"),
-            sha256=sha256,
-            size=len(content),
-            sop_class="1.2.840.10008.5.1.4.1.1.2",
-            sop_uid=f"1.2.3.{int(sha256[:8], 16)}",
-            study_uid="1.2.3",
-            series_uid="1.2.3.1",
-            transfer_syntax="1.2.840.10008.1.2.1",
-            received_ms=1,
-        )
-        await self.hub.transact(lambda page: imaging.stored(page, node, body))
-        return body.instance
-
-    async def state(self, key: str) -> Instance:
-        found = await self.hub.consult(lambda sheets: sheets.get(Instance, key))
-        assert found is not None
-        return found
-
-    async def receipts(self, node: str) -> int:
-        mine = (down.c.node == node) & (down.c.stream == imaging.STREAM)
-        query = select(func.count()).where(mine)
-        return await self.hub.database.read(lambda link: int(link.execute(query).scalar_one()))
-
-    def session(self, context: ssl.SSLContext, port: int | None = None) -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(ssl=context, force_close=port is not None)
-        return aiohttp.ClientSession(f"https://127.0.0.1:{port or self.port}", connector=connector)
-
-
 @pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[Site]:
-    async with Hub(Settings(state=str(tmp_path), names=("127.0.0.1",))) as hub:
-        pair = hub.authority.issue_hub(["127.0.0.1"]).path
-        context = tls.server_context(pair, pair, hub.authority.ca_pem)
-        async with serving(public(hub), tls=context) as port:
-            yield Site(hub, port, tmp_path)
+async def site(tmp_path: Path) -> AsyncIterator[ImageHub]:
+    async with image_hub(tmp_path) as made:
+        yield made
 
 
 def path_of(key: str, part: str = "original") -> str:
@@ -106,7 +40,7 @@ def headers(content: bytes, offset: int | None = None, **more: str) -> dict[str,
     return found | {name.replace("_", "-"): text for name, text in more.items()}
 
 
-async def test_an_image_and_its_preview_come_whole_and_a_receipt_goes_down(site: Site) -> None:
+async def test_an_image_and_its_preview_come_whole_and_a_receipt_goes_down(site: ImageHub) -> None:
     node, context = await site.box("BOX-1")
     content, jpeg = os.urandom(3 * CHUNK + 17), b"\xff\xd8\xff" + os.urandom(5000)
     key = await site.announce(node, content)
@@ -131,7 +65,7 @@ async def test_an_image_and_its_preview_come_whole_and_a_receipt_goes_down(site:
 
 @pytest.mark.parametrize("seed", range(3))
 async def test_a_line_that_is_cut_at_any_byte_costs_a_chunk_each_time(
-    site: Site, seed: int
+    site: ImageHub, seed: int
 ) -> None:
     node, context = await site.box("BOX-1")
     content, luck, cuts = os.urandom(12 * CHUNK + 5), random.Random(seed), 0
@@ -154,7 +88,7 @@ async def test_a_line_that_is_cut_at_any_byte_costs_a_chunk_each_time(
     assert await site.receipts(node) == 1
 
 
-async def test_what_a_crash_left_is_taken_up(site: Site) -> None:
+async def test_what_a_crash_left_is_taken_up(site: ImageHub) -> None:
     node, context = await site.box("BOX-1")
     content = os.urandom(4 * CHUNK)
     key = await site.announce(node, content)
@@ -174,7 +108,7 @@ async def test_what_a_crash_left_is_taken_up(site: Site) -> None:
     assert await site.hub.objects.content(Name(node, key, "original")) == content
 
 
-async def test_a_hub_that_died_between_file_and_commit_commits_when_asked(site: Site) -> None:
+async def test_a_hub_that_died_between_file_and_commit_commits_when_asked(site: ImageHub) -> None:
     node, context = await site.box("BOX-1")
     content = os.urandom(100)
     key = await site.announce(node, content)
@@ -187,7 +121,7 @@ async def test_a_hub_that_died_between_file_and_commit_commits_when_asked(site: 
 
 
 async def asked(
-    site: Site, context: ssl.SSLContext, path: str, sent: dict[str, str], chunk: bytes = b""
+    site: ImageHub, context: ssl.SSLContext, path: str, sent: dict[str, str], chunk: bytes = b""
 ) -> tuple[int, str]:
     """(status, code) of a PATCH."""
     async with (
@@ -198,7 +132,7 @@ async def asked(
         return answer.status, body.get("code", "")
 
 
-async def test_who_may_not_and_what_is_not_like_its_manifest(site: Site) -> None:
+async def test_who_may_not_and_what_is_not_like_its_manifest(site: ImageHub) -> None:
     node, context = await site.box("BOX-1")
     _, other = await site.box("BOX-2")
     content = os.urandom(3000)
