@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
+from lab import wait_until
 from lianzhen_protocol.accounts import Role
 from support.browser import Pages, Site, assert_accessible, assert_clean, assert_fits
 from support.routes import AT_THE_CLINIC, clinic_routes, hub_routes, pages
@@ -85,3 +86,33 @@ def test_an_admin_hands_a_password_over(clinic_page: Pages) -> None:
     page.get_by_role("link", name="wang").click()
     expect(page.get_by_role("heading", name="王医生")).to_be_visible()
     assert_clean(page)
+
+
+def test_many_pages_share_one_stream(clinic_page: Pages, site: Site) -> None:
+    """A browser opens six connections to a host: the seventh page with a stream would hang."""
+    first = clinic_page(Role.PHARMACIST, "/account")  # who has no live page
+    context = first.context
+    streams: list[str] = []
+    context.on(
+        "request", lambda one: streams.append(one.url) if one.url.endswith("/live") else None
+    )
+    cookies = site.clinic.of(Role.NURSE).caller.cookies
+    address = clinic_page.address
+    context.add_cookies(
+        [{"name": key, "value": text, "url": address} for key, text in cookies.items()]
+    )
+    first.goto("/consultations")
+    wait_until("a stream", lambda: turn(first, streams, 1))
+    others = [context.new_page() for _ in range(8)]
+    for page in others:
+        page.goto("/consultations")
+        expect(page.get_by_role("heading", level=1)).to_be_visible()
+    assert len(streams) == 1
+    first.close()  # it had the stream; another page takes over
+    wait_until("a page that takes over", lambda: turn(others[0], streams, 2))
+
+
+def turn(page: Page, streams: list[str], wanted: int) -> bool:
+    """Let Playwright hear what happened meanwhile."""
+    page.evaluate("1")
+    return len(streams) >= wanted

@@ -130,7 +130,7 @@ class Pages:
 
     def close(self) -> None:
         """Take the last pictures and close."""
-        for number, page in enumerate(self._pages):
+        for number, page in enumerate(page for page in self._pages if not page.is_closed()):
             self.picture(page, f"{self._name}-{number}")
         for context in self._contexts:
             context.close()

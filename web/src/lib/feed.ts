@@ -1,44 +1,109 @@
-/** One stream of events for the whole page: a browser opens six connections to a host at most. */
+/**
+ * Events from the server, one stream for all pages of this console in a browser: it opens six
+ * connections to a host at most, and a nurse opens more pages than that. The page that holds the
+ * lock has the stream and passes on what it hears; when it is closed, another takes over.
+ */
 
 type Listener = (event: MessageEvent<string>) => void;
+type Word =
+  | { kind: string; data: string; id: string }
+  | { want: string[] }
+  | { who: true }
+  | { cut: boolean };
 
 const REOPEN_MS = 5_000;
 const listeners = new Map<string, Set<Listener>>();
+const heard = new Set<string>();
+let channel: BroadcastChannel | undefined;
 let source: EventSource | undefined;
+let leads = false;
 let cutSince = 0;
 
-function hear(kind: string) {
-  source?.addEventListener(kind, (event) => {
-    for (const listener of listeners.get(kind) ?? []) listener(event as MessageEvent<string>);
-  });
+function deliver(kind: string, data: string, id = '') {
+  const event = new MessageEvent('message', { data, lastEventId: id });
+  for (const listener of listeners.get(kind) ?? []) listener(event);
 }
 
-function say(cut: boolean) {
+function tell(word: Word) {
+  channel?.postMessage(word);
+}
+
+function show(cut: boolean) {
   cutSince = cut ? cutSince || Date.now() : 0;
   document.documentElement.toggleAttribute('data-cut', cut);
   window.dispatchEvent(new CustomEvent('lz-line', { detail: { cut, since: cutSince } }));
 }
 
+/** The leader hears each kind that some page wants, once. */
+function hear(kind: string) {
+  source?.addEventListener(kind, (event) => {
+    const { data, lastEventId } = event as MessageEvent<string>;
+    deliver(kind, data, lastEventId);
+    tell({ kind, data, id: lastEventId });
+  });
+}
+
+function want(kinds: Iterable<string>) {
+  for (const kind of kinds) {
+    if (!heard.has(kind)) {
+      heard.add(kind);
+      hear(kind);
+    }
+  }
+}
+
 /** EventSource comes back from a cut by itself, but gives up after an HTTP error: reopen then. */
 function open() {
-  // What happened since this page was made is told as well: nothing falls between the two.
-  const after = document.documentElement.dataset.live ?? '';
-  source = new EventSource(`/live?after=${after}`);
-  source.onopen = () => say(false);
+  source = new EventSource('/live');
+  source.onopen = () => line(false);
   source.onerror = () => {
-    say(true);
+    line(true);
     if (source?.readyState === EventSource.CLOSED) window.setTimeout(open, REOPEN_MS);
   };
-  for (const kind of listeners.keys()) hear(kind);
+  for (const kind of heard) hear(kind);
+}
+
+function line(cut: boolean) {
+  show(cut);
+  tell({ cut });
+}
+
+function lead(): Promise<never> {
+  leads = true;
+  want(listeners.keys());
+  open();
+  tell({ who: true });
+  return new Promise(() => {}); // until this page is closed
+}
+
+function join() {
+  const began = performance.now();
+  channel = new BroadcastChannel('lz-live');
+  channel.onmessage = ({ data: word }: MessageEvent<Word>) => {
+    if ('kind' in word) deliver(word.kind, word.data, word.id);
+    else if ('cut' in word) show(word.cut);
+    else if ('who' in word) tell({ want: [...listeners.keys()] });
+    else if (leads) want(word.want);
+  };
+  void navigator.locks.request('lz-live', () => {
+    const took = lead();
+    // Whoever takes over from another page may have missed something in between.
+    if (performance.now() - began > 1_000) {
+      deliver('reset', 'null');
+      tell({ kind: 'reset', data: 'null', id: '' });
+    }
+    return took;
+  });
 }
 
 /** Call `listener` with each event of a kind; the answer stops it. `reset`: load everything anew. */
 export function listen(kind: string, listener: Listener): () => void {
+  if (!channel) join();
   if (!listeners.has(kind)) {
     listeners.set(kind, new Set());
-    hear(kind);
+    if (leads) want([kind]);
+    else tell({ want: [kind] });
   }
   listeners.get(kind)!.add(listener);
-  if (!source) open();
   return () => listeners.get(kind)?.delete(listener);
 }
