@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_
 
 from lab import BoxProgram, HubProgram, free_ports, lab
 from lianzhen_protocol.accounts import Role
+from printers import Cups, Printer
 
 from .consoles import People, clinic_people, hub_people
 
@@ -43,6 +44,7 @@ class Site(NamedTuple):
     node: str
     clinic: People
     centre: People
+    printer: Printer
 
 
 class Heard(NamedTuple):
@@ -61,13 +63,15 @@ def launch(driver: Playwright) -> Browser:
 
 @pytest.fixture(scope="session")
 def site() -> Iterator[Site]:
-    """A hub and a box of its own, enrolled and online."""
-    with lab() as made:
+    """A hub and a box of its own, enrolled and online, with a printer in the next room."""
+    with lab() as made, Printer() as printer, Cups() as cups:
+        queue = cups.start().add(printer.start())
         hub = made.hub().start().wait()
         dicom, device = free_ports(2)
-        box = made.box(dicom_port=dicom, device_port=device).start()
+        printing = {"print_server": cups.url, "print_queue": queue}
+        box = made.box(dicom_port=dicom, device_port=device, **printing).start()
         node = box.enrol(hub, CLINIC)
-        yield Site(hub, box, node, clinic_people(box), hub_people(hub))
+        yield Site(hub, box, node, clinic_people(box), hub_people(hub), printer)
 
 
 @pytest.fixture(scope="module")
