@@ -9,6 +9,7 @@ from playwright.sync_api import Page, expect
 
 from lianzhen_protocol.accounts import Role
 from support.browser import Pages, Site, assert_clean
+from support.patients import registered
 from support.wearable import Place, WearableClient
 
 SIZES = ("desktop", "phone")
@@ -87,6 +88,64 @@ def test_credentials_are_shown_once(clinic_page: Pages) -> None:
     card.get_by_role("button", name="Shut out").click()
     expect(page.get_by_role("region", name="Band of bed 9")).to_contain_text("shut out by")
     assert_clean(page)
+
+
+@pytest.fixture(scope="module")
+def patient(site: Site, device: WearableClient) -> str:
+    """Zhang San, who wears it."""
+    caller = site.clinic.of(Role.NURSE).caller
+    known = registered(site.clinic)
+    number = caller.get(f"/patients/{known}").body["patient"]["number"]
+    wanted = {"device": device.device, "number": number, "second": "张三"}
+    assert (reply := caller.post("/bindings", wanted)).status == 200, reply
+    return known
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_monitor_is_live(
+    clinic_page: Pages, device: WearableClient, patient: str, size: str
+) -> None:
+    page = clinic_page(Role.NURSE, f"/patients/{patient}/monitor", size)
+    for number in range(5):
+        device.send(f"live-{size}-{number}", pulse=70 + number, spo2=97, respiration=16)
+    expect(page.locator("[data-parameter=pulse]")).to_contain_text("74")
+    expect(page.locator("lz-vitals canvas")).to_be_visible()
+    if size == SIZES[0]:  # nobody has entered anything yet
+        expect(page.locator("[data-news2]")).to_contain_text("不完整")
+    page.get_by_label("体温").fill("37.2")
+    page.get_by_label("收缩压").fill("122")
+    page.get_by_label("吸氧").fill("0")
+    page.get_by_label("意识").select_option(label="清醒")
+    page.get_by_role("button", name="保存").click()
+    expect(page.locator('[data-news2="0"]')).to_be_visible()
+    assert_clean(page)
+    page.goto(f"/patients/{patient}")
+    expect(page.locator("[data-parameter=pulse]")).to_contain_text("74")
+
+
+def test_the_expert_sees_the_same_at_the_hub(
+    hub_page: Pages, site: Site, device: WearableClient, patient: str
+) -> None:
+    expert, admin = site.centre.of(Role.EXPERT), site.centre.of(Role.ADMIN)
+    wanted = {"title": "chief", "departments": ["03.04"], "icd": ""}
+    assert admin.caller.post(f"/experts/{expert.id}", wanted).status == 200
+    doctor = site.clinic.of(Role.DOCTOR).caller
+    asked = {"complaint": "胸闷", "department": "03.04", "ask": True, "consent": True,
+             "consent_given_by": "张三"}  # fmt: skip
+    page = hub_page(Role.EXPERT, "/inbox")
+    reply = doctor.post(f"/patients/{patient}/consultations", asked)
+    assert reply.status == 200, reply
+    page.get_by_role("button", name="接诊").click()
+    page.wait_for_url("**/cases/*")
+    device.send("grave", spo2=85, pulse=128)
+    expect(page.locator("[data-parameter=spo2]")).to_contain_text("85")
+    expect(page.get_by_text("紧急").first).to_be_visible()
+    expect(page.locator("lz-vitals canvas")).to_be_visible()
+    assert_clean(page)
+    case = page.url.rpartition("/")[2]
+    stranger = site.centre.of(Role.ADMIN).caller
+    assert stranger.get(f"/cases/{case}/vitals").status == 403
+    assert expert.caller.get(f"/cases/{'0' * 32}/vitals").status == 404
 
 
 def touch(page: Page) -> None:

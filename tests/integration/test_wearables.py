@@ -133,16 +133,16 @@ def test_an_alarm_is_told_to_an_open_page_and_acknowledged_by_name(ward: Ward) -
 def test_kill_9_of_listener_and_box_loses_nothing_that_was_promised(ward: Ward) -> None:
     promised = []
     with ward.client() as client:
-        for number in range(8):
-            if number in (2, 5):
+        for number in range(6):
+            if number == 2:
                 listener = int(ward.nurse.get("/wearables").body["listener_pid"])
                 os.kill(listener, signal.SIGKILL)
-            elif number in (3, 6):
+            elif number == 4:
                 ward.pair.box.kill()
                 ward.pair.box.start()
             receipt = client.send(f"k{number}", 1_795_400_000_000 + number, pulse=70 + number)
             promised.append(bytes.fromhex(receipt["stored"]))
-    assert len(set(promised)) == 8
+    assert len(set(promised)) == 6
     found: list[bytes] = []
 
     def all_there() -> bool:

@@ -6,7 +6,7 @@ receipt names, and a device that has none sends again: the same message is the s
 
 import asyncio
 import hashlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
@@ -27,8 +27,8 @@ from . import broker
 from .sheets import KEPT_REFUSALS, Refusal, WearableState, seen
 from .watch import judge_reading
 
-MAX_WAITING: Final = 2000
-"""Messages in memory; more are dropped, and sent again since they get no receipt."""
+MAX_WAITING: Final = 200
+"""Messages of one device in memory; more are dropped, and sent again as they get no receipt."""
 
 _AT_ONCE: Final = 100
 _SHOWN_BYTES: Final = 500
@@ -48,6 +48,7 @@ class Ingress:
         self._journal = journal
         self._now_ms = now_ms
         self._waiting: deque[_Arrived] = deque()
+        self._of_device: Counter[str] = Counter()
         self._bell = asyncio.Event()
 
     def heard(self, topic: str, payload: bytes) -> None:
@@ -55,18 +56,21 @@ class Ingress:
         device = broker.device_of(topic)
         if device is None:
             return
-        if len(self._waiting) >= MAX_WAITING:
-            _log.transition("wearables", "more than can be stored", bad=True)
+        if self._of_device[device] >= MAX_WAITING:
+            _log.transition("wearables", "one sends more than can be stored", bad=True)
             return
+        self._of_device[device] += 1
         self._waiting.append(_Arrived(device, payload, self._now_ms()))
         self._bell.set()
 
     async def run(self, session: Session) -> None:
         """Store what came and answer it, until the session is lost."""
         self._waiting.clear()  # of a session that is gone: their devices send them again
+        self._of_device.clear()
         while True:
             await self._next(session)
             batch = [self._waiting.popleft() for _ in range(min(_AT_ONCE, len(self._waiting)))]
+            self._of_device -= Counter(arrived.device for arrived in batch)
             # In order: each enters the writer's queue before the next does. One sync is for all.
             async with asyncio.TaskGroup() as group:
                 storing = [group.create_task(self._store(arrived)) for arrived in batch]

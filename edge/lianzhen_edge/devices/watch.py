@@ -34,6 +34,10 @@ from lianzhen_protocol.wearables import Wearable
 from .sheets import WearableState
 
 TICK_SECONDS: Final = 15.0
+KEEP_MS: Final = 30 * 86_400_000
+"""How long a box shows a reading; one that waits for its patient stays."""
+
+_FORGET_AT_ONCE: Final = 500
 
 
 def judge_reading(book: Book, reading: Reading) -> None:
@@ -90,8 +94,19 @@ def end_removed(book: Book, device: str, patient: str = "") -> None:
             _end(book, alarm, EndReason.REMOVED)
 
 
+def forget(book: Book) -> None:
+    """Let go of what nobody looks at here any more; the hub has it, as long as records are kept."""
+    before_ms = book.now_ms - KEEP_MS
+    oldest = book.find(Reading, state="assigned", limit=1)
+    if oldest and oldest[0].body.corrected_ms < before_ms:
+        for reading in book.find(Reading, state="assigned", limit=_FORGET_AT_ONCE):
+            if reading.body.corrected_ms < before_ms:
+                book.delete(Reading, reading.id)
+
+
 def look_around(book: Book) -> None:
     """The clock's turn: silent devices, dangers that are over, devices that were taken off."""
+    forget(book)
     live = {device.id: device for device in book.find(Wearable, state="live")}
     for device in live.values():
         judge_silence(book, device)

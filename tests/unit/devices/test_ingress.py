@@ -243,8 +243,19 @@ async def test_what_a_nurse_types_in_counts_with_what_a_device_says(box: Box) ->
     assert (alarm.severity, alarm.at_least, alarm.missing) == ("emergency", 7, ("systolic",))
 
 
-async def test_a_full_box_of_bugs_is_not_a_lost_reading(box: Box) -> None:
-    """A reading that the journal knows keeps its first place, also when its sheet is gone."""
+async def test_old_readings_are_forgotten_and_those_that_wait_are_not(box: Box) -> None:
+    waits = await box.hears("early", age=MINUTE, pulse=70)
+    await box.wear()
+    await box.hears("old", pulse=80)
+    box.later(watch.KEEP_MS - MINUTE)
+    fresh = await box.hears("fresh", pulse=81)
+    box.later(2 * MINUTE)
+    await box.do(watch.look_around)
+    kept = {each.id for each in box.journal.sheets.find(Reading)}
+    assert kept == {waits.stored, fresh.stored}
+
+
+async def test_a_reading_that_was_forgotten_is_not_stored_again(box: Box) -> None:
     first = await box.hears("1", pulse=80)
     await box.do(lambda book: book.delete(Reading, first.stored))
     again = await box.hears("1", pulse=80)
