@@ -19,6 +19,7 @@ import pytest
 from lab import BoxProgram, HubProgram, Lab, wait_until
 from lianzhen_protocol.accounts import Role
 from line import Line
+from support import expert as browser
 from support.consoles import Caller, People, Person, clinic_people, enter, hub_people
 from support.lab_fixtures import dial
 from support.patients import registered
@@ -260,3 +261,76 @@ def test_a_deadline_outlives_the_hub(world: World) -> None:
     assert declined.status == 200
     wait_until("the clinic reads why", lambda: "临时有手术" in str(world.at_clinic(case)["events"]))
     world.cancel(case)
+
+
+def signs(world: World, expert: Person, case: str) -> str:
+    """Key, certificate, opinion and signature as the expert's browser makes them; its id."""
+    caller = expert.caller
+    challenge = caller.post("/signing/challenge").body
+    body = browser.request_body(challenge["challenge"], challenge["account"])
+    request = caller.post("/signing/request", body).body["id"]
+    seen = {"identity_seen": True, "licence_seen": True}
+    approved = world.admin.caller.post(f"/signers/requests/{request}/approve", seen)
+    assert approved.status == 200, approved
+    words = {"findings": "ST 段抬高", "conclusion": "急性心肌梗死", "advice": "立即转诊"}
+    assert (saved := caller.post(f"/cases/{case}/opinion", words)).status == 200, saved
+    to_sign = caller.get(f"/cases/{case}/opinion/sign").body["to_sign"]
+    signed = caller.post(f"/cases/{case}/opinion/sign", browser.signed_body(to_sign))
+    assert signed.status == 200, signed
+    return str(signed.body["id"])
+
+
+def test_a_cancellation_that_a_signature_overtook_comes_back_with_its_reason(world: World) -> None:
+    """Taken back with the line down while the expert signs: the order of the hub counts."""
+    first, _ = world.experts
+    profile(world.admin, first)
+    inbox(first)
+    case = world.ask()
+    wait_until(
+        "the expert takes it", lambda: first.caller.post(f"/cases/{case}/accept").status == 200
+    )
+    wait_until("the clinic sees it", lambda: world.at_clinic(case)["confirmed"] == "accepted")
+    world.line.down = True
+    world.line.reset()
+    try:
+        world.cancel(case)
+        shown = world.at_clinic(case)
+        assert (shown["state"], shown["confirmed"]) == ("cancelled", "accepted")
+        (cancelled,) = shown["waiting"]
+        opinion = signs(world, first, case)
+    finally:
+        world.line.down = False
+    wait_until("the hub has answered", lambda: world.at_clinic(case)["waiting"] == [])
+    shown = world.at_clinic(case)
+    assert (shown["state"], shown["confirmed"]) == ("signed", "signed")
+    (refused,) = shown["refused"]
+    assert (refused["event"]["id"], refused["code"]) == (cancelled["id"], "illegal-transition")
+    assert refused["reason"] == "cancelled is not possible: the consultation is signed"
+    page = world.doctor.caller.get(f"/consultations/{case}", Accept="text/html").body
+    assert "被中心退回" in page
+    assert "会诊已进入别的状态" in page
+    wait_until(
+        "the record's own state says so",
+        lambda: "illegal-transition" in world.box.ask("item", cancelled["id"]),
+    )
+
+    read = f"/consultations/{case}/complete"
+    wrong = world.doctor.caller.post(read, {"opinion": "0" * 32})
+    assert (wrong.status, wrong.body["code"]) == (409, "opinion-missing")
+    wait_until(
+        "the opinion is here and read",
+        lambda: world.doctor.caller.post(read, {"opinion": opinion}).status == 200,
+    )
+    again = world.doctor.caller.post(read, {"opinion": opinion})
+    assert (again.status, again.body["code"]) == (409, "illegal-transition")
+    wait_until("the hub agrees", lambda: world.at_clinic(case)["confirmed"] == "completed")
+    assert case in listed(first, "own")
+
+    people = hub_people(world.hub)
+    patient = enter(
+        people.port, people.make("zhang", Role.PATIENT, patient=world.patient), second=False
+    )
+    mine = {each["id"]: each for each in patient.caller.get("/mine").body["consultations"]}
+    assert (mine[case]["state"], mine[case]["opinion"]) == ("completed", opinion)
+    assert patient.caller.get(f"/mine/opinions/{opinion}").status == 200
+    assert patient.caller.get(f"/cases/{case}").status == 403
