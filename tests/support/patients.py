@@ -1,6 +1,7 @@
 """A patient on a box, for tests whose matter is another."""
 
 from lianzhen_protocol.accounts import Role
+from lianzhen_protocol.gb11643 import check_character
 
 from .consoles import People
 
@@ -11,3 +12,9 @@ def registered(clinic: People) -> str:
     reply = clinic.of(Role.NURSE).caller.post("/patients", wanted)
     assert reply.status == 200, reply
     return str(reply.body["id"])
+
+
+def an_id_number(order: int) -> str:
+    """A valid ID number of somebody born on 28 February 1949; ``order`` below 1000."""
+    digits = f"52030219490228{order:03d}"
+    return digits + check_character(digits)

@@ -218,6 +218,8 @@ class _Pages:
         except PatientError as error:
             return json_answer({"wrong": said(visit, error), "code": error.code})
         same = people.by_id_number(self._box.journal.sheets, found.text)
+        for patient in same:  # that they are known here is their data too
+            await self._read(visit, f"patient/{patient.id}")
         return json_answer(
             {
                 "wrong": "",

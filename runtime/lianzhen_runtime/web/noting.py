@@ -37,7 +37,13 @@ NOBODYS: Final = frozenset(
 )
 """First words of paths whose pages show no patient's data."""
 
-KINDS: Final = {"cases": "consultation", "mine": "consultation", "printing": "opinion"}
+KINDS: Final = {
+    "cases": "consultation",
+    "images": "instance",
+    "mine": "consultation",
+    "printing": "opinion",
+    "tray": "item",
+}
 """Kinds of sheets that ``{id}`` names where the path has another word; else it is its singular."""
 
 AGAIN_MS: Final = 60_000
