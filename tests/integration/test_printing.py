@@ -186,7 +186,9 @@ async def test_a_cancelled_job_is_printed_when_a_person_asks_again(
     before = len(printer.printed())
     printer.take_paper()
     async with ward.opened() as (journal, printing):
-        job = await printing.ask(await with_opinion(journal), "A4", NURSE, new_id())
+        opinion = await with_opinion(journal)
+        told = f"opinion/{opinion.id}"
+        job = await printing.ask(opinion, "A4", NURSE, new_id())
         try:
             await until(lambda: job_in(journal, job.id).reasons == ("media-empty",))
             await printing.cancel(job.id)
@@ -200,6 +202,9 @@ async def test_a_cancelled_job_is_printed_when_a_person_asks_again(
             await printing.again(job.id, NURSE)
         with pytest.raises(NotNow):
             await printing.cancel(job.id)
+        trail = [row.entry for row in journal.sheets.audit_trail(journal.node) if row.entry]
+        noted = [(entry.actor, entry.action) for entry in trail if entry.subject == told]
+        assert noted == [(NURSE.id, "print")] * 2
     assert len(printer.printed()) >= before + 1
 
 

@@ -118,6 +118,7 @@ def save(page: HubPage, actor: Actor, consultation: str, typed: Draft) -> Opinio
         version=held.version + 1,
     )
     page.put(found)
+    page.audit(actor.id, "change", f"patient/{case.patient_id}")
     return found
 
 

@@ -7,6 +7,9 @@ import pytest
 
 from lianzhen_hub.settlement import ledger
 from lianzhen_hub.settlement.pay import Earning
+from lianzhen_hub.signing import opinions
+from lianzhen_hub.signing.opinions import Draft
+from lianzhen_protocol.accounts import Actor, Role
 from lianzhen_protocol.audit import HUB_LOG
 from lianzhen_protocol.consultation import (
     Accepted,
@@ -14,6 +17,7 @@ from lianzhen_protocol.consultation import (
     Declined,
     Opinion,
     OpinionWritten,
+    Person,
     Signed,
     Started,
 )
@@ -30,6 +34,10 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
     async with Desk(tmp_path) as made:
         await made.work(lambda page: page.put(RuleBook(rules=RULES, region=REGION)))
         yield made
+
+
+def actor(person: Person) -> Actor:
+    return Actor(id=person.id, login=person.id, name=person.name, roles=frozenset({Role.EXPERT}))
 
 
 async def acts(desk: Desk) -> list[tuple[str, str]]:
@@ -53,6 +61,7 @@ async def test_each_act_is_in_the_log_and_the_expert_is_paid_once(desk: Desk) ->
     await desk.happens(second, Accepted())
     await desk.happens(second, Started())
     desk.now_ms += 20 * 60_000
+    await desk.work(lambda page: opinions.save(page, actor(second), CASE, Draft(findings="x")))
     await desk.happens(second, OpinionWritten(opinion=OPINION))
     await desk.happens(second, Signed(opinion=OPINION))
     done = happens(9, DOCTOR, Completed(opinion=OPINION.id), desk.now_ms + 1000)
@@ -64,6 +73,7 @@ async def test_each_act_is_in_the_log_and_the_expert_is_paid_once(desk: Desk) ->
         (first.id, "decide"),
         (second.id, "decide"),
         (second.id, "decide"),
+        (second.id, "change"),
         (second.id, "change"),
         (second.id, "sign"),
         (DOCTOR.id, "decide"),

@@ -12,6 +12,7 @@ from lianzhen_hub.settlement.pay import Earning, pay_expert
 from lianzhen_hub.store import tables
 from lianzhen_hub.store.database import Database
 from lianzhen_protocol import kinds, postings
+from lianzhen_protocol.audit import HUB_LOG
 from lianzhen_protocol.consultation import (
     Accepted,
     Completed,
@@ -207,6 +208,9 @@ async def test_a_claim_is_reversed_once_however_often_it_is_asked(books: Books) 
         await books.do(lambda page: desk.reverse(page, claim().claim_id, "wrong patient", "admin"))
     assert await books.fen() == {}
     assert (await books.sound()).transfers == 6
+    trail = await books.do(lambda page: page.audit_trail(HUB_LOG))
+    noted = [(row.entry.actor, row.entry.action) for row in trail if row.entry]
+    assert noted == [(NODE, "settle"), ("admin", "reverse")]
     *_, told = await books.told()
     assert isinstance(told, SettlementReversed)
     assert len(await books.told()) == 2
