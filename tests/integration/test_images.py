@@ -150,18 +150,21 @@ def test_pictures_and_originals_for_those_who_may(site: Site) -> None:
     page, admin = site.doctor.caller, site.admin.caller
     study = next(s for s in site.studies() if s.sent.name == NAME)
     image = page.get(f"/studies/{study.id}").body["found"]["images"][0]
-    reply = page.get(f"/images/{image['id']}/preview")
+    reply = page.get(f"/studies/{study.id}/{image['id']}/preview")
     assert (reply.status, reply.headers["content-type"]) == (200, "image/jpeg")
     there = admin.get(f"/studies/{study.id}").body["found"]
     assert len(there["images"]) == there["arrived"] == 12
     address = f"/studies/{study.id}/{image['id']}"
     assert admin.get(f"{address}/preview").headers["content-type"] == "image/jpeg"
-    copies = [page.get(f"/images/{image['id']}/original"), admin.get(f"{address}/original")]
+    copies = [
+        page.get(f"/studies/{study.id}/{image['id']}/original"),
+        admin.get(f"{address}/original"),
+    ]
     for copy in copies:
         assert copy.headers["content-type"] == "application/dicom"
         assert hashlib.sha256(copy.body).hexdigest() == image["sha256"]
     stranger = clinic_people(site.box).of(Role.PHARMACIST).caller
-    assert stranger.get(f"/images/{image['id']}/preview").status == 403
+    assert stranger.get(f"/studies/{study.id}/{image['id']}/preview").status == 403
     assert admin.get(f"/studies/{study.id}/{'0' * 32}/preview").status == 404
     expert = hub_people(site.hub).of(Role.EXPERT).caller
     assert expert.get(f"/studies/{study.id}").status == 404  # on no case with it

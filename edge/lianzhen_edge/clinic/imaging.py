@@ -10,7 +10,6 @@ from aiohttp import web
 
 from lianzhen_edge.appliance.browser_trust import own_addresses
 from lianzhen_edge.dicom.shelf import Held, Shelf
-from lianzhen_edge.journal.book import Book
 from lianzhen_protocol.accounts import CLINICAL, Role
 from lianzhen_protocol.errors import SealBroken
 from lianzhen_protocol.imaging import ADMITTED, Instance, Study
@@ -26,7 +25,6 @@ KEEPERS: Final = CLINICAL | {Role.ADMIN}
 
 _NEWEST: Final = 100
 _IMAGES: Final = 5000
-_RECENT_MS: Final = 60_000
 
 
 class NoSuchImage(LianzhenError):
@@ -79,8 +77,8 @@ def routes(box: "Box") -> Routes:
     found.get("/imaging/fragment", roles=CLINICAL)(pages.studies_fragment)
     found.get("/studies/{id}", roles=CLINICAL)(pages.study)
     found.get("/patients/{id}/imaging", roles=CLINICAL)(pages.patient)
-    found.get("/images/{id}/preview", roles=CLINICAL)(pages.preview)
-    found.get("/images/{id}/original", roles=CLINICAL)(pages.original)
+    found.get("/studies/{id}/{image}/preview", roles=CLINICAL)(pages.preview)
+    found.get("/studies/{id}/{image}/original", roles=CLINICAL)(pages.original)
     return found
 
 
@@ -129,85 +127,63 @@ class _Pages:
     # -- studies
 
     async def studies(self, visit: Visit) -> web.StreamResponse:
-        return visit.page("imaging/studies.html", **await self._studies(visit))
+        return visit.page("imaging/studies.html", **self._studies())
 
     async def studies_fragment(self, visit: Visit) -> web.StreamResponse:
-        recent = self._box.clock.now_ms - _RECENT_MS
-        return visit.page("imaging/studies_fragment.html", **await self._studies(visit, recent))
+        return visit.page("imaging/studies_fragment.html", **self._studies())
 
-    async def _studies(self, visit: Visit, since_ms: int = 0) -> dict[str, Any]:
-        """The newest; read by somebody are those that changed after ``since_ms``, which is when
-        the page, or the fragment before, has shown the others."""
-        actor = visit.actor.id
-
-        def look(book: Book) -> list[Study]:
-            found = book.find(Study, limit=_NEWEST, newest=True)
-            for study in found:
-                if study.last_ms >= since_ms:
-                    book.audit(actor, "read", f"{Study.SHEET}/{study.id}")
-            return found
-
+    def _studies(self) -> dict[str, Any]:
         sheets = self._box.journal.sheets
         return {
-            "studies": await self._box.journal.transact(look),
+            "studies": sheets.find(Study, limit=_NEWEST, newest=True),
             "held": sheets.find(Held, limit=_NEWEST, newest=True),
         }
 
     async def study(self, visit: Visit) -> web.StreamResponse:
-        found = await self._read(visit, visit.match("id"))
-        return visit.page("imaging/study.html", found=found)
-
-    async def _read(self, visit: Visit, key: str) -> Shown:
-        actor = visit.actor.id
-
-        def look(book: Book) -> Shown:
-            study = book.get(Study, key)
-            if study is None:
-                raise NoSuchImage("there is no such study")
-            book.audit(actor, "read", f"{Study.SHEET}/{key}")
-            return shown(book, study)
-
-        return await self._box.journal.transact(look)
+        sheets = self._box.journal.sheets
+        study = sheets.get(Study, visit.match("id"))
+        if study is None:
+            raise NoSuchImage("there is no such study")
+        return visit.page("imaging/study.html", found=shown(sheets, study))
 
     async def patient(self, visit: Visit) -> web.StreamResponse:
-        actor, patient = visit.actor.id, visit.match("id")
-
-        def look(book: Book) -> list[Shown]:
-            found = book.find(Study, owner=patient, limit=_NEWEST, newest=True) if patient else []
-            for study in found:
-                book.audit(actor, "read", f"{Study.SHEET}/{study.id}")
-            return [shown(book, study) for study in found]
-
-        found = await self._box.journal.transact(look)
+        sheets = self._box.journal.sheets
+        studies = sheets.find(Study, owner=visit.match("id"), limit=_NEWEST, newest=True)
+        found = [shown(sheets, study) for study in studies]
         return visit.page("imaging/patient_fragment.html", found=found)
 
     # -- content
 
     async def preview(self, visit: Visit) -> web.StreamResponse:
-        key = visit.match("id")
+        image = self._image(visit)
         try:
-            if self._box.journal.sheets.get(Instance, key) is None:
-                raise FileNotFoundError(key)  # only keys that are ours come near a path
-            content = await self._box.imaging.preview(key)
+            content = await self._box.imaging.preview(image.id)
         except (FileNotFoundError, SealBroken) as error:
             raise NoSuchImage("there is no preview of this image") from error
         headers = {"Cache-Control": "private, max-age=3600"}
         return web.Response(body=content, content_type="image/jpeg", headers=headers)
 
     async def original(self, visit: Visit) -> web.StreamResponse:
-        key, actor = visit.match("id"), visit.actor.id
-        shelf = self._box.journal.sheets.get(Shelf, key)
+        """The Part 10 file exactly as the modality sent it."""
+        image, actor = self._image(visit), visit.actor.id
+        shelf = self._box.journal.sheets.get(Shelf, image.id)
         try:
             if shelf is None:
-                raise FileNotFoundError(key)
+                raise FileNotFoundError(image.id)
             content = await self._box.imaging.original(shelf)
         except (FileNotFoundError, SealBroken) as error:
             raise NoSuchImage("the box does not hold this image; the hub may") from error
         await self._box.journal.transact(
-            lambda book: book.audit(actor, "export", f"{Instance.SHEET}/{key}")
+            lambda book: book.audit(actor, "export", f"{Instance.SHEET}/{image.id}")
         )
         headers = {
             "Cache-Control": "no-store",
-            "Content-Disposition": f'attachment; filename="{key}.dcm"',
+            "Content-Disposition": f'attachment; filename="{image.id}.dcm"',
         }
         return web.Response(body=content, content_type="application/dicom", headers=headers)
+
+    def _image(self, visit: Visit) -> Instance:
+        found = self._box.journal.sheets.get(Instance, visit.match("image"))
+        if found is None or found.study != visit.match("id"):
+            raise NoSuchImage("there is no such image in this study")
+        return found

@@ -39,9 +39,9 @@ NOBODYS: Final = frozenset(
 
 KINDS: Final = {
     "cases": "consultation",
-    "images": "instance",
     "mine": "consultation",
     "printing": "opinion",
+    "studies": "study",
     "tray": "item",
 }
 """Kinds of sheets that ``{id}`` names where the path has another word; else it is its singular."""
