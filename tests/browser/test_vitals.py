@@ -119,8 +119,8 @@ def test_the_monitor_is_live(
     page.get_by_role("button", name="保存").click()
     expect(page.locator('[data-news2="0"]')).to_be_visible()
     assert_clean(page)
-    page.goto(f"/patients/{patient}")
-    expect(page.locator("[data-parameter=pulse]")).to_contain_text("74")
+    on_page = clinic_page(Role.NURSE, f"/patients/{patient}", size)
+    expect(on_page.locator("[data-parameter=pulse]")).to_contain_text("74")
 
 
 def test_the_expert_sees_the_same_at_the_hub(

@@ -3,7 +3,7 @@
  * It is loaded anew when a reading of its subject came.
  */
 import { html } from 'lit';
-import type uPlot from 'uplot';
+import uPlot from 'uplot';
 import { Chart } from './lib/chart';
 import { listen } from './lib/feed';
 import { words } from './lib/words';
@@ -104,7 +104,9 @@ class VitalsTrend extends Chart {
       points: { size: 4 },
     }));
     return {
-      series: [{}, ...series],
+      series: [{ label: this.say('time') }, ...series],
+      // As all times of the pages: by the clinic's clock.
+      tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1_000), 'Asia/Shanghai'),
       scales: { y: { range: [0, 220] }, temperature: { range: [34, 42] } },
       legend: { show: true, live: true },
     } as Pick<uPlot.Options, 'series'> & Partial<uPlot.Options>;
