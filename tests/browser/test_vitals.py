@@ -69,7 +69,7 @@ def test_the_page_of_wearables(clinic_page: Pages, device: WearableClient, size:
     card = page.locator(f'[data-device="{device.device}"]')
     expect(card).to_contain_text("已连接")
     card.locator("summary", has_text="不能使用的消息").click()
-    expect(card).to_contain_text("implausible")
+    expect(card).to_contain_text("数值不可信")
     assert_clean(page)
     touch(page)
     assert_clean(clinic_page(Role.NURSE, "/alarms", size))
