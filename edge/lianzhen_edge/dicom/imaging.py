@@ -279,8 +279,8 @@ def note_call(book: Book, notice: Called) -> None:
         for oldest in strangers[: max(0, len(strangers) - MAX_REFUSED + 1)]:
             book.delete(Scanner, oldest.id)
         found = Scanner(id=key, title=notice.title, address=notice.address, state=REFUSED)
-    elif notice.admitted and book.now_ms - found.seen_ms < QUIET_MS:
-        return
+    elif book.now_ms - found.seen_ms < (QUIET_MS if notice.admitted else 1000):
+        return  # neither a busy modality nor one that knocks without end is a flood of commits
     book.put(msgspec.structs.replace(found, seen_ms=book.now_ms))
 
 
