@@ -12,6 +12,7 @@ from lianzhen_protocol.settlement import SettlementPending
 from support.bills import card, new_id, put, put_ten_times, two_claims
 from support.browser import Pages, Site, assert_clean
 from support.money import REGION
+from support.patients import registered
 
 SIZES = ("desktop", "phone")
 PATIENT = "ab" * 16  # whom the patient's account is for
@@ -84,6 +85,20 @@ def test_pages_of_a_patient(hub_page: Pages, claims: list[SettlementPending], si
     expect(seen.get_by_role("heading", name="谁看过我的资料")).to_be_visible()
     expect(seen.get_by_role("cell", name="结算").first).to_be_visible()
     assert_clean(seen)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_nurse_notes_the_insurance(site: Site, clinic_page: Pages, size: str) -> None:
+    patient = registered(site.clinic)
+    page = clinic_page(Role.NURSE, f"/patients/{patient}/settlement", size)
+    page.get_by_text("记录医保信息").first.click()
+    assert_clean(page)
+    page.get_by_label("医保类型").select_option(label="职工医保")
+    page.get_by_label("个人账户余额").fill("50.5")
+    page.get_by_role("button", name="记录医保信息").click()
+    expect(page.get_by_text("个人账户余额 50.50")).to_be_visible()
+    assert_clean(page)
+    assert_clean(clinic_page(Role.NURSE, f"/patients/{patient}/access", size))
 
 
 def test_pages_of_an_expert_and_of_a_clinics_admin(hub_page: Pages, clinic_page: Pages) -> None:
