@@ -188,13 +188,19 @@ class Cups(_Part):
 
     def add(self, printer: Printer, queue: str = QUEUE) -> str:
         """A driverless queue to a printer; its name."""
-        words = ("-p", queue, "-E", "-v", printer.uri, "-m", "everywhere")
-        done = subprocess.run(
-            ["lpadmin", "-h", f"127.0.0.1:{self.port}", *words],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode != 0:
-            raise LabError(f"lpadmin: {done.stderr.strip()}")
+        self._run("lpadmin", "-p", queue, "-E", "-v", printer.uri, "-m", "everywhere")
         return queue
+
+    def pause(self, queue: str = QUEUE) -> None:
+        """Take jobs and print none, as somebody at the print server would have it."""
+        self._run("cupsdisable", queue)
+
+    def go_on(self, queue: str = QUEUE) -> None:
+        """Print again."""
+        self._run("cupsenable", queue)
+
+    def _run(self, tool: str, *words: str) -> None:
+        command = [tool, "-h", f"127.0.0.1:{self.port}", *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise LabError(f"{tool}: {done.stderr.strip()}")

@@ -26,7 +26,6 @@ from .setting import Line, pages, wrap
 
 PAPERS: Final = {"A4": A4, "A5": A5}
 _CHINA: Final = timezone(timedelta(hours=8))
-_SEXES: Final = {"M": "男", "F": "女", "U": "未知"}
 _MARGIN: Final = 14 * mm
 _QR_SIDE: Final = 34 * mm
 _TITLE, _HEAD, _TEXT, _SMALL = 15.0, 11.0, 10.5, 8.0
@@ -92,8 +91,7 @@ class _Sheet:
 
     def _banner(self) -> list[Line]:
         who = self._document.patient
-        sex = _SEXES.get(who.sex, who.sex)
-        first = f"姓名：{who.name}　性别：{sex}　出生：{who.birth_date or '不详'}"
+        first = f"姓名：{who.name}　性别：{who.sex or '未知'}　出生：{who.birth_date or '不详'}"
         second = f"证件号：{who.number or '无'}　申请机构：{self._document.clinic}"
         third = f"会诊科室：{self._document.department}　会诊号：{self._document.consultation}"
         return self._lines([first, second, third], _HEAD - 1.5)

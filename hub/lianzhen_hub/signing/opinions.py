@@ -41,7 +41,7 @@ from lianzhen_protocol.opinion_sheets import (
     settle,
 )
 from lianzhen_protocol.opinion_trust import Standing, Verdict, fingerprint
-from lianzhen_protocol.people import Patient
+from lianzhen_protocol.people import Patient, Sex
 from lianzhen_protocol.sheets import Sheets
 
 from . import certificates
@@ -53,6 +53,8 @@ _SLACK_MS: Final = 10 * 60_000
 
 _AMENDABLE: Final = frozenset({State.SIGNED, State.COMPLETED, State.AMENDED})
 _SHOWN_DIGITS: Final = (6, 4)
+_SEXES: Final = {Sex.MALE: "男", Sex.FEMALE: "女", Sex.UNKNOWN: "未知"}
+"""As they are printed: what is signed is what is read."""
 
 Typed = Annotated[str, msgspec.Meta(max_length=8000)]
 
@@ -236,7 +238,7 @@ def _document(
         patient=PrintedPatient(
             id=patient.id,
             name=name,
-            sex=patient.sex,
+            sex=_SEXES[patient.sex],
             birth_date=patient.birth_date.isoformat() if patient.birth_date else "",
             number=masked_number(patient.id_number),
         ),
