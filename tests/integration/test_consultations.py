@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from lab import BoxProgram, HubProgram, Lab, wait_until
+from lab import BoxProgram, HubProgram, Lab, Postgres, wait_until
 from lianzhen_protocol.accounts import Role
 from line import Line
 from support import expert as browser
@@ -90,8 +90,10 @@ def profile(world_admin: Person, expert: Person, **changes: object) -> None:
 
 
 @pytest.fixture(scope="module")
-def world(place: Lab) -> Iterator[World]:
-    hub = place.hub(accept_seconds=ACCEPT_SECONDS).start().wait()
+def world(place: Lab, postgres: Postgres) -> Iterator[World]:
+    """The hub keeps its tables in PostgreSQL here; pages of browser tests come from SQLite."""
+    postgres.empty()
+    hub = place.hub(database=postgres.url, accept_seconds=ACCEPT_SECONDS).start().wait()
     box = place.box().start()
     box.enrol(hub)
     line = Line(hub.mqtt_port)

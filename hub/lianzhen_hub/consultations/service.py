@@ -10,6 +10,8 @@ from lianzhen_protocol.sheets import Sheets
 
 from . import assignment
 
+_LOOK_MS = 30_000
+"""A look now and then: who only asked for the inbox leaves unheard, and clocks are set."""
 _KINDS = {Consultation.SHEET, Expert.SHEET}
 
 
@@ -29,7 +31,8 @@ class Assignments:
             self._bell.clear()
             await self.step()
             deadline = await self._hub.consult(assignment.next_deadline)
-            wait = None if deadline is None else max(0, deadline - self._hub.now_ms()) / 1000
+            left = _LOOK_MS if deadline is None else deadline - self._hub.now_ms()
+            wait = min(max(0, left), _LOOK_MS) / 1000
             try:
                 await asyncio.wait_for(self._bell.wait(), wait)
             except TimeoutError:
