@@ -24,7 +24,7 @@ from support.consoles import Caller, People, Person, clinic_people, enter, hub_p
 from support.lab_fixtures import dial
 from support.patients import registered
 
-ACCEPT_SECONDS = 3
+ACCEPT_SECONDS = 5
 
 
 class World(NamedTuple):
@@ -80,6 +80,12 @@ def inbox(expert: Person) -> dict[str, Any]:
 def listed(expert: Person, part: str) -> list[str]:
     """Ids in one part of the inbox."""
     return [row["id"] for row in inbox(expert)[part]]
+
+
+def rows_of(expert: Person) -> dict[str, dict[str, Any]]:
+    """What the expert may take, asked or not."""
+    found = inbox(expert)
+    return {row["id"]: row for row in found["asked"] + found["open"]}
 
 
 def profile(world_admin: Person, expert: Person, **changes: object) -> None:
@@ -218,6 +224,38 @@ def test_a_case_is_in_the_inbox_within_two_seconds_and_moves_on_when_nobody_acce
         feed.close()
         other.close()
     world.cancel(case)
+
+
+def test_triage_drafts_and_the_level_that_a_clinician_gave_goes_with_the_request(
+    world: World,
+) -> None:
+    triage = f"/patients/{world.patient}/triage"
+    suggestion = world.nurse.caller.post(triage).body["id"]
+    decision = {"verdict": "overridden", "level": 1, "why": "面色苍白，大汗"}
+    reply = world.nurse.caller.post(f"{triage}/{suggestion}", decision)
+    assert reply.status == 200, reply
+    board = world.doctor.caller.get(f"/patients/{world.patient}/consultations").body["board"]
+    (draft,) = board["open"]
+    assert (draft["state"], draft["acuity"]) == ("draft", 1)
+    shown = world.at_clinic(draft["id"])
+    assert {event["by"]["who"] for event in shown["waiting"] + shown["events"]} == {"triage"}
+
+    first, second = world.experts
+    profile(world.admin, first)
+    profile(world.admin, second, on_leave=True)
+    inbox(first)
+    waits = world.ask(complaint="慢性咳嗽")  # a second request goes with the level too
+    urgent = draft["id"]
+    wanted = {
+        "complaint": "胸痛", "department": "03.04", "ask": True, "consent": True,
+        "consent_given_by": "张三",
+    }  # fmt: skip
+    assert world.doctor.caller.post(f"/consultations/{urgent}", wanted).status == 200
+    wait_until("both are in the inbox", lambda: {waits, urgent} <= rows_of(first).keys())
+    rows = rows_of(first)
+    assert (rows[urgent]["acuity"], rows[urgent]["urgent"]) == (1, True)
+    for case in (waits, urgent):
+        world.cancel(case)
 
 
 def test_asked_with_the_line_down_it_arrives_when_the_line_is_back(world: World) -> None:
