@@ -10,6 +10,7 @@ import { type Severity, silence, tone } from './lib/tones';
 import { words } from './lib/words';
 
 const AGAIN_MS = 3_000;
+const ALWAYS_MS = 30_000;
 
 class Alarms extends HTMLElement {
   private readonly say = words('vitals');
@@ -60,6 +61,8 @@ class Alarms extends HTMLElement {
       if (!this.typing() || rings !== this.rings) this.list.replaceChildren(found.content);
       if (rings !== this.rings) this.stop();
       this.rings = rings;
+      // That devices are not heard is no event; and an event may be lost.
+      this.again = window.setTimeout(() => void this.load(), ALWAYS_MS);
       await this.sound();
     } catch {
       this.again = window.setTimeout(() => void this.load(), AGAIN_MS);

@@ -134,7 +134,11 @@ class _Pages:
         ringing = [alarm for alarm in found if alarm.state is AlarmState.RINGING]
         loudest = max((alarm.severity for alarm in ringing), key=lambda s: s.rank, default="")
         return visit.page(
-            "vitals/strip.html", ringing=ringing, loudest=loudest, who=self._names(ringing)
+            "vitals/strip.html",
+            ringing=ringing,
+            loudest=loudest,
+            who=self._names(ringing),
+            problem=self._box.devices.problem,
         )
 
     async def acknowledge(self, visit: Visit) -> web.StreamResponse:
@@ -203,7 +207,7 @@ class _Pages:
             page,
             devices=[self._device(each) for each in self._sheets.find(Wearable, newest=True)],
             ports=devices.listeners,
-            problem=devices.listener.problem,
+            problem=devices.problem,
             listener_pid=devices.listener.pid,
         )
 

@@ -36,6 +36,7 @@ class Devices:
         self._journal = journal
         self._clock = clock
         self.listeners = listeners
+        self._ingress: Ingress | None = None
         self.listener = Listener(folder, listeners, lambda: journal().sheets, authority, clock)
 
     def services(self) -> Iterable[Service]:
@@ -58,7 +59,13 @@ class Devices:
         await self._journal().transact(lambda book: desk.revoke_device(book, device, actor))
         await self.listener.reload()
 
+    @property
+    def problem(self) -> str:
+        """Why no reading is stored just now, for everybody who waits for one; "" if they are."""
+        found = self._ingress.problem if self._ingress else ""
+        return found or self.listener.problem
+
     async def _listen(self) -> None:
-        ingress = Ingress(self._journal(), lambda: self._clock.now_ms)
+        ingress = self._ingress = Ingress(self._journal(), lambda: self._clock.now_ms)
         async with self.listener.session(ingress.heard) as session:
             await ingress.run(session)

@@ -50,6 +50,8 @@ class Ingress:
         self._waiting: deque[_Arrived] = deque()
         self._of_device: Counter[str] = Counter()
         self._bell = asyncio.Event()
+        self.problem = ""
+        """Why the last message was not stored, as a sentence."""
 
     def heard(self, topic: str, payload: bytes) -> None:
         """One message, at the moment it comes."""
@@ -96,11 +98,13 @@ class Ingress:
             receipt = await self._journal.transact(lambda book: take(book, *arrived))
         except JournalError as error:
             _log.transition("wearables", "the journal takes nothing", bad=True, code=error.code)
+            self.problem = str(error)
             return None
         except Exception:  # noqa: BLE001 - one message's boundary: the next one is stored
             _log.error("a message could not be stored", exc_info=True, service="devices")
             return None
         _log.transition("wearables", "are stored")
+        self.problem = ""
         return receipt
 
 

@@ -182,3 +182,19 @@ async def test_a_danger_rings_in_the_same_commit_as_its_reading(ward: Ward) -> N
     assert alarm.causes == ("spo2",)
     assert set(alarm.missing) >= {"respiration", "consciousness"}
     assert ward.journal.sheets.get(Vitals, made.device_id) is not None
+
+
+async def test_a_full_disk_gives_no_receipt_and_says_so(ward: Ward) -> None:
+    made = await ward.add()
+    reserve, ward.journal._reserve = ward.journal._reserve, 1 << 62
+
+    def persist(client: WearableClient) -> str:
+        client.publish(message("m", 1_795_400_000_000, now_ms(), pulse=80))
+        wait_until("a sentence", lambda: "the disk is full" in ward.devices.problem)
+        assert client.receipts == {}
+        ward.journal._reserve = reserve  # somebody made space
+        return client.send("m", 1_795_400_000_000, pulse=80)["stored"]
+
+    stored = await ward.use(made, persist)
+    assert [each.id for each in ward.journal.sheets.find(Reading)] == [stored]
+    assert ward.devices.problem == ""
