@@ -12,7 +12,7 @@ from lianzhen_edge.appliance.browser_trust import own_addresses
 from lianzhen_edge.dicom.shelf import Held, Shelf
 from lianzhen_protocol.accounts import CLINICAL, Role
 from lianzhen_protocol.errors import SealBroken
-from lianzhen_protocol.imaging import ADMITTED, Instance, Study
+from lianzhen_protocol.imaging import ADMITTED, SENT, STORED, Instance, Study
 from lianzhen_protocol.sheets import Sheets
 from lianzhen_runtime.errors import LianzhenError
 from lianzhen_runtime.web.routes import Routes, Visit
@@ -134,8 +134,16 @@ class _Pages:
 
     def _studies(self) -> dict[str, Any]:
         sheets = self._box.journal.sheets
+        studies = sheets.find(Study, limit=_NEWEST, newest=True)
+        unsent = [
+            image.stored_ms
+            for state in (STORED, SENT)
+            for image in sheets.find(Instance, state=state, limit=1)
+        ]
         return {
-            "studies": sheets.find(Study, limit=_NEWEST, newest=True),
+            "studies": studies,
+            "waiting": sum(study.stored - study.received for study in studies) if unsent else 0,
+            "oldest_ms": min(unsent, default=None),
             "held": sheets.find(Held, limit=_NEWEST, newest=True),
         }
 
