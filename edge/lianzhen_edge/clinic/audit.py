@@ -1,12 +1,12 @@
 """The box's audit log for its admins, and who saw a patient's data for whoever treats them."""
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from lianzhen_edge.journal.book import Book
 from lianzhen_protocol.accounts import CLINICAL, Role
-from lianzhen_runtime.web.audit import SHOWN, AuditLine, LogState, lines, state
+from lianzhen_runtime.web.audit import SHOWN, lines, state
 from lianzhen_runtime.web.routes import Routes, Visit
 
 if TYPE_CHECKING:
@@ -22,14 +22,12 @@ def routes(box: "Box") -> Routes:
 
     @found.get("/audit", roles=ADMINS)
     async def log(visit: Visit) -> web.Response:
-        actor = visit.actor.id
-
-        def look(book: Book) -> tuple[list[AuditLine], LogState]:
-            newest = [(book.node, row) for row in book.audit_newest(book.node, SHOWN)]
-            book.audit(actor, "read", f"audit/{book.node}")
-            return lines(book, newest, _here(book.node)), state(book.audit_verify(book.node))
-
-        rows, whole = await box.journal.transact(look)
+        actor, journal = visit.actor.id, box.journal
+        node, sheets = journal.node, journal.sheets
+        newest = [(node, row) for row in sheets.audit_newest(node, SHOWN)]
+        rows = lines(sheets, newest, _here(node))
+        whole = state(await asyncio.to_thread(journal.audit_verdict))
+        await journal.transact(lambda book: book.audit(actor, "read", f"audit/{node}"))
         return visit.page("audit/log.html", rows=rows, logs=[whole], chosen=whole.log)
 
     @found.get("/patients/{id}/access", roles=CLINICAL | ADMINS)
@@ -37,7 +35,7 @@ def routes(box: "Box") -> Routes:
         sheets = box.journal.sheets
         found = sheets.audit_of(visit.match("id"), SHOWN)
         rows = lines(sheets, found, _here(box.journal.node))
-        return visit.page("audit/access.html", rows=rows)
+        return visit.page("audit/access.html", rows=rows, title="audit.access_of")
 
     def _here(node: str) -> dict[str, str]:
         return {node: box.clinic}

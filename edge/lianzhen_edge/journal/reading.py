@@ -8,6 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from lianzhen_protocol import chain
+from lianzhen_protocol.audit import Verdict
 from lianzhen_protocol.hello import MAX_HELLO_STREAMS, DownMark, Parentage, StreamClaim
 from lianzhen_protocol.identity import Epoch, NodeId
 from lianzhen_protocol.lanes import Group, Lane
@@ -53,6 +54,7 @@ class JournalReader:
 
     def __init__(self, path: Path, node: NodeId, seals: Seals) -> None:
         self.node = self._node = node
+        self._path = path
         self._seals = seals
         self._db = schema.connect(path, reader=True)
         self.sheets = JournalSheets(self._db, node, seals)
@@ -62,6 +64,14 @@ class JournalReader:
     def epoch(self) -> Epoch:
         """The present epoch."""
         return present_epoch(self._db)
+
+    def audit_verdict(self) -> Verdict:
+        """Walk the whole audit log, on a connection of its own: for a thread beside the loop."""
+        db = schema.connect(self._path, reader=True)
+        try:
+            return JournalSheets(db, self._node, self._seals).audit_verify(self._node)
+        finally:
+            db.close()
 
     def opening(self, group: Group) -> Opening:
         """What to say in a hello, and the session's streams as its Sender begins with them.

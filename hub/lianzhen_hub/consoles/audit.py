@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 from sqlalchemy import select
 
-from lianzhen_hub.page import HubPage
 from lianzhen_hub.store import tables
 from lianzhen_hub.store.sheets import HubSheets
 from lianzhen_protocol.accounts import Role
@@ -30,14 +29,14 @@ def routes(hub: "Hub") -> Routes:
     async def log(visit: Visit) -> web.Response:
         chosen, actor = visit.query("log", HUB_LOG), visit.actor.id
 
-        def look(page: HubPage) -> tuple[list[AuditLine], list[LogState]]:
-            newest = [(chosen, row) for row in page.audit_newest(chosen, SHOWN)]
-            logs = sorted({HUB_LOG, *page.audit_logs()})
-            page.audit(actor, "read", f"audit/{chosen}")
-            shown = lines(page, newest, clinics(page))
-            return shown, [state(page.audit_verify(each)) for each in logs]
+        def look(sheets: HubSheets) -> tuple[list[AuditLine], list[LogState]]:
+            newest = [(chosen, row) for row in sheets.audit_newest(chosen, SHOWN)]
+            logs = sorted({HUB_LOG, *sheets.audit_logs()})
+            shown = lines(sheets, newest, clinics(sheets))
+            return shown, [state(sheets.audit_verify(each)) for each in logs]
 
-        rows, logs = await hub.transact(look)
+        rows, logs = await hub.consult(look)
+        await hub.transact(lambda page: page.audit(actor, "read", f"audit/{chosen}"))
         return visit.page("audit/log.html", rows=rows, logs=logs, chosen=chosen)
 
     @found.get("/my/access", roles=PATIENTS)
@@ -47,7 +46,8 @@ def routes(hub: "Hub") -> Routes:
         def look(sheets: HubSheets) -> list[AuditLine]:
             return lines(sheets, sheets.audit_of(patient, SHOWN), clinics(sheets))
 
-        return visit.page("audit/access.html", rows=await hub.consult(look))
+        rows = await hub.consult(look)
+        return visit.page("audit/access.html", rows=rows, title="audit.access")
 
     return found
 
