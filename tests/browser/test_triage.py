@@ -176,6 +176,11 @@ def test_an_override_by_name_reaches_the_expert_at_the_hub(
     seen = expert.get(f"/cases/{case}/triage").body
     assert seen["newest"]["suggested"]["news2"]["total"] == 13
     assert seen["decided"]["by"]["account"] == site.clinic.of(Role.DOCTOR).id
+    for item in ("item", "decision_item"):
+        wait_until(
+            f"the clinic learns who saw {item}",
+            lambda item=item: shown(nurse, patient)[item]["state"] == "seen",  # type: ignore[misc]
+        )
     looked_at = hub_page(Role.EXPERT, f"/cases/{case}")
     expect(looked_at.get_by_text("大汗淋漓, 疑似休克").first).to_be_visible()
     assert_clean(looked_at, silent=False)  # other areas' parts are their own tests'

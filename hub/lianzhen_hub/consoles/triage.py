@@ -8,6 +8,8 @@ from aiohttp import web
 
 from lianzhen_hub.consultations.access import case_of
 from lianzhen_hub.hub import Hub
+from lianzhen_hub.page import HubPage
+from lianzhen_hub.triage.seen import seen, unseen
 from lianzhen_protocol import triage
 from lianzhen_protocol.accounts import Actor, Role
 from lianzhen_protocol.sheets import Sheets
@@ -24,6 +26,7 @@ class Triaged(msgspec.Struct, frozen=True, kw_only=True):
     newest: TriageSuggestion | None
     history: list[TriageSuggestion]
     decided: TriageDecided | None
+    unseen: bool
 
 
 def routes(hub: Hub) -> Routes:
@@ -35,7 +38,14 @@ def routes(hub: Hub) -> Routes:
     async def show(visit: Visit) -> web.StreamResponse:
         actor, case = visit.actor, visit.match("id")
         shown = await hub.consult(lambda sheets: _shown(sheets, actor, case))
-        return visit.page("triage/fragment.html", **msgspec.structs.asdict(shown))
+        if shown.unseen:
+            await hub.transact(lambda page: _note_seen(page, actor, case))
+        return visit.page(
+            "triage/fragment.html",
+            newest=shown.newest,
+            history=shown.history,
+            decided=shown.decided,
+        )
 
     return found
 
@@ -45,11 +55,20 @@ def _tell(hub: Hub, changed: Collection[tuple[str, str]]) -> None:
         hub.live.tell("triage", roles=EXPERTS)
 
 
+def _note_seen(page: HubPage, actor: Actor, case: str) -> None:
+    found = case_of(page, actor, case)
+    newest = triage.newest(page, found.patient_id)
+    if newest is not None:
+        seen(page, actor, found.node, newest)
+
+
 def _shown(sheets: Sheets, actor: Actor, case: str) -> Triaged:
     patient = case_of(sheets, actor, case).patient_id
     found = sheets.find(TriageSuggestion, owner=patient, newest=True, limit=HISTORY)
+    newest = found[0] if found else None
     return Triaged(
-        newest=found[0] if found else None,
+        newest=newest,
         history=found[1:],
         decided=triage.accepted_level(sheets, patient),
+        unseen=newest is not None and bool(unseen(sheets, newest)),
     )
