@@ -249,6 +249,15 @@ def masked(patient: Patient) -> Patient:
     )
 
 
+def for_care(patient: Patient) -> Patient:
+    """The patient for a doctor elsewhere: who they are, without ID number and telephone."""
+    return msgspec.structs.replace(
+        patient,
+        id_number=masked_id_number(patient.id_number) or None,
+        phone=masked_phone(patient.phone),
+    )
+
+
 # -- what can be so
 
 

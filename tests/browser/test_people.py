@@ -133,6 +133,36 @@ def test_an_unknown_person_is_one_button_and_is_linked_later(
     expect(page.get_by_text("这个临时身份已对应到")).to_have_count(0)
 
 
+# -- who wears what
+
+
+def test_a_device_is_put_on_by_two_identifiers_and_taken_off(
+    clinic_page: Pages, site: Site, wang: Known
+) -> None:
+    reply = site.clinic.of(Role.NURSE).caller.post("/wearables", {"name": "血氧 3 号"})
+    device = reply.body["id"]
+    page = clinic_page(Role.NURSE, f"/bindings/new?number={wang.number}")
+    page.locator("[name=device]").select_option(device)
+    page.get_by_role("button", name="下一步").click()
+    expect(page.get_by_text("1949-02-28")).to_be_visible()
+    assert_clean_at_both_sizes(page)
+    page.locator("[name=second]").fill("李秀兰")
+    page.get_by_role("button", name=f"戴在 {wang.name} 身上").click()
+    expect(page.get_by_role("alert")).to_contain_text("与这位患者不符")
+    page.locator("[name=second]").fill("1949.02.28")
+    page.get_by_role("button", name=f"戴在 {wang.name} 身上").click()
+    expect(page.get_by_text("正在佩戴")).to_be_visible()
+    page.get_by_role("link", name="血氧 3 号").click()
+    expect(page.get_by_role("region", name="当前患者")).to_contain_text(wang.name)
+    page.get_by_role("button", name="取下").click()
+    expect(page.get_by_role("button", name="取下")).to_have_count(0)
+    page.get_by_text("戴错人了").first.click()
+    page.locator("[name=why]").fill("戴在邻床身上")
+    page.get_by_role("button", name="戴错人了").click()
+    expect(page.get_by_text("戴在邻床身上")).to_be_visible()
+    expect(page.get_by_text("戴错人了")).to_have_count(0)
+
+
 # -- the tray
 
 
@@ -245,3 +275,17 @@ def test_what_has_come_how_far_is_said_for_each_kind(site: Site, wang: Known) ->
     wait_until("safe patients", lambda: row()["safe"] == row()["stored"] > 0)
     assert row()["waiting"] == 0
     assert row()["oldest_ms"] is None
+
+
+def test_an_admin_at_the_hub_finds_a_patient_by_number_and_sees_nobody(
+    hub_page: Pages, site: Site, wang: Known
+) -> None:
+    admin = site.centre.of(Role.ADMIN).caller
+    wait_until("the patient", lambda: bool(admin.get(f"/patients?q={wang.number}").body["rows"]))
+    page = hub_page(Role.ADMIN, f"/patients?q={an_id_number(2)}")
+    page.get_by_role("link", name="王**").click()
+    expect(page.get_by_text("520302", exact=False)).to_have_count(0)
+    for hidden in (wang.name, wang.number, an_id_number(2), "1949-02-28"):
+        assert hidden not in page.content()
+    assert_clean_at_both_sizes(page)
+    assert_clean_at_both_sizes(hub_page(Role.ADMIN, "/patients"))

@@ -17,11 +17,11 @@ from lianzhen_protocol.accounts import Actor, Role
 from lianzhen_protocol.consultation import Consultation
 from lianzhen_protocol.departments import DEPARTMENTS
 from lianzhen_protocol.matching import Expert
-from lianzhen_protocol.people import Patient
+from lianzhen_protocol.people import Patient, for_care
 from lianzhen_runtime.web.routes import Routes, Visit
 
 EXPERTS: Final = frozenset({Role.EXPERT})
-PARTS: Final = ("vitals", "imaging", "triage")
+PARTS: Final = ("patient", "vitals", "imaging", "triage")
 """Fragments of other areas below a case's address."""
 
 
@@ -118,5 +118,6 @@ def _read(sheets: HubSheets, actor: Actor, identity: str) -> tuple[Case, bool]:
     """The case, and whether something of it was not yet seen by anybody."""
     case = case_of(sheets, actor, identity)
     clinic = inbox.clinic_names(sheets).get(case.node, case.node)
-    patient = sheets.get(Patient, case.patient_id)
+    known = sheets.get(Patient, case.patient_id)
+    patient = for_care(known) if known else None
     return Case(case=case, patient=patient, clinic=clinic), seen.unseen(sheets, case)
