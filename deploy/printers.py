@@ -187,9 +187,15 @@ class Cups(_Part):
         return self
 
     def add(self, printer: Printer, queue: str = QUEUE) -> str:
-        """A driverless queue to a printer; its name."""
+        """A driverless queue to a printer; its name. CUPS asks the printer what it can do after
+        it has said yes, and opens the queue once more when it knows."""
         self._run("lpadmin", "-p", queue, "-E", "-v", printer.uri, "-m", "everywhere")
+        wait_until("a queue that knows its printer", lambda: "PageSize" in self._options(queue))
         return queue
+
+    def _options(self, queue: str) -> str:
+        command = ["lpoptions", "-h", f"127.0.0.1:{self.port}", "-p", queue, "-l"]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
     def pause(self, queue: str = QUEUE) -> None:
         """Take jobs and print none, as somebody at the print server would have it."""
