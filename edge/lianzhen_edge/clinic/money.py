@@ -7,11 +7,16 @@ from aiohttp import web
 
 from lianzhen_edge.journal.journal import Journal
 from lianzhen_edge.journal.states import Item
-from lianzhen_edge.settlement.desk import NewCoverage, settle_consultation, state_coverage
+from lianzhen_edge.settlement.desk import (
+    NewCoverage,
+    say_again,
+    settle_consultation,
+    state_coverage,
+)
 from lianzhen_protocol.accounts import CLINICAL
 from lianzhen_protocol.identity import RecordId
 from lianzhen_protocol.people import Patient
-from lianzhen_protocol.settlement import Coverage, Difference, Settlement
+from lianzhen_protocol.settlement import Coverage, Difference, Settlement, State
 from lianzhen_protocol.settling import Line, bill, unsettled
 from lianzhen_runtime.errors import LianzhenError
 from lianzhen_runtime.web.routes import Routes, Visit
@@ -80,9 +85,15 @@ class _Pages:
         return visit.see_other(f"/patients/{patient}/settlement")
 
     async def settle(self, visit: Visit) -> web.Response:
-        """Settle a completed consultation; asked again, it is the claim that stands."""
+        """Settle a completed consultation; asked again, it is the claim that stands.
+
+        One that the hub rejected is said again.
+        """
         case, actor = visit.match("id"), visit.actor.id
         made = await self._box.journal.transact(lambda book: settle_consultation(book, case, actor))
+        item = self._box.item(RecordId(bytes.fromhex(made.id)))
+        if made.state is State.PENDING and item is not None and item.rejected:
+            await self._box.journal.transact(lambda book: say_again(book, made.claim, actor))
         return visit.see_other(f"/settlements/{made.id}", id=made.id)
 
     async def bill(self, visit: Visit) -> web.Response:

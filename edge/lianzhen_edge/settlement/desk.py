@@ -13,6 +13,7 @@ from lianzhen_protocol.settlement import (
     STREAM,
     CoverageStated,
     Settlement,
+    SettlementPending,
     claim_of,
 )
 from lianzhen_protocol.settling import RuleBook, rule_book, settle
@@ -79,6 +80,15 @@ def settle_consultation(book: Book, consultation_id: str, by: str) -> Settlement
     book.write(STREAM, claim, claim.claim_id)  # the claim's item is the record's
     book.audit(by, "settle", f"patient/{claim.patient_id}")
     return Settlement(claim=claim)
+
+
+def say_again(book: Book, claim: SettlementPending, by: str) -> None:
+    """Send a claim that the hub had rejected once more: meanwhile it may know the price.
+
+    The claim keeps its id, so the hub posts it once whatever it has of it already.
+    """
+    book.write(STREAM, claim)
+    book.audit(by, "settle", f"patient/{claim.patient_id}")
 
 
 def after_completion(book: Book, consultation: Consultation) -> None:

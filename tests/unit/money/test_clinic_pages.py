@@ -4,8 +4,9 @@ import pytest
 
 from lianzhen_edge.clinic import audit, money
 from lianzhen_edge.journal.journal import Journal
+from lianzhen_protocol import kinds, records
 from lianzhen_protocol.accounts import Role
-from lianzhen_protocol.settlement import Settlement
+from lianzhen_protocol.settlement import Settlement, SettlementPending
 from support.clinic_console import Clinic
 from support.money import SERVICE_MS, hex_id
 from unit.money.conftest import CASE, NODE, PATIENT
@@ -47,6 +48,24 @@ async def test_a_bill_from_the_card_to_the_print(journal: Journal) -> None:
         seen = await visitors.page(nurse, f"/patients/{PATIENT}/access")
         assert "测试li" in seen
         assert "结算" in seen
+
+
+async def test_a_claim_that_the_hub_rejected_is_said_again_with_its_id(journal: Journal) -> None:
+    clinic = Clinic(journal, SERVICE_MS)
+    async with clinic.serving(money.routes(clinic)) as visitors:  # type: ignore[arg-type]
+        nurse = await visitors.sign_in("li", Role.NURSE)
+        path = f"/consultations/{CASE}/settlement"
+        _, made = await visitors.ask(nurse, "POST", path)
+        journal._connection.execute("UPDATE item SET rejected = 'no price'")
+        assert "再次送交中心" in await visitors.page(nurse, f"/settlements/{made['id']}")
+        _, again = await visitors.ask(nurse, "POST", path)
+        assert again["id"] == made["id"]
+    found = journal.read("record.settlement", 1, 100, 1 << 20).records
+    bodies = [kinds.open_body(records.decode(entry)) for entry in found]
+    claims = [body for body in bodies if isinstance(body, SettlementPending)]
+    assert len(claims) == 2
+    assert claims[0] == claims[1]
+    assert len({records.decode(entry).id for entry in found}) == 2
 
 
 async def test_every_look_and_every_change_is_noted(journal: Journal) -> None:
