@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect
 from lab import wait_until
 from lianzhen_protocol.accounts import Role
 from support.browser import Pages, Site, assert_accessible, assert_clean, assert_fits
-from support.routes import AT_THE_CLINIC, clinic_routes, hub_routes, pages
+from support.routes import AT_THE_CLINIC, AT_THE_HUB, clinic_routes, hub_routes, pages
 
 BY_NIGHT = {"/", "/staff", "/inbox", "/alarms"}
 _looked_at: set[str] = set()
@@ -45,7 +45,7 @@ def test_every_page_of_the_clinic(clinic_page: Pages, tmp_path: Path, role: Role
     look_through(clinic_page, role, pages(clinic_routes(tmp_path), role))
 
 
-@pytest.mark.parametrize("role", [Role.ADMIN, Role.EXPERT])
+@pytest.mark.parametrize("role", AT_THE_HUB)
 def test_every_page_of_the_hub(hub_page: Pages, tmp_path: Path, role: Role) -> None:
     look_through(hub_page, role, pages(hub_routes(tmp_path), role))
 
