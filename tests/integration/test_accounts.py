@@ -9,6 +9,7 @@ import pytest
 from lab import BoxProgram, HubProgram, Lab, ask, lab, wait_until
 from lianzhen_protocol.accounts import Role
 from support.consoles import PASSWORD, Caller, People, clinic_people, code_of, enter, hub_people
+from support.patients import an_id_number
 
 FIRST = "first pass phrase here"
 
@@ -125,6 +126,26 @@ def test_a_revocation_at_the_clinic_ends_the_patients_session_at_the_hub(clinic:
     assert login_at(clinic, "sun", PASSWORD) == 401  # it reads at the hub, and nowhere else
     clinic.box.ask("account", "revoke", "sun")
     wait_until("the end of the session", lambda: sun.caller.get("/account").status == 401)
+
+
+def test_a_clinic_gives_a_patient_an_account_to_take_home(clinic: Clinic) -> None:
+    nurse = clinic_people(clinic.box, "desk").of(Role.NURSE).caller
+    made = nurse.post("/patients", {"name": "赵六", "id_number": an_id_number(7)})
+    assert made.status == 200, made
+    path = f"/patients/{made.body['id']}/activation"
+    paper = nurse.post(path).body
+    wait_until(
+        "the account at the hub", lambda: paper["login"] in people_at(clinic.hub, clinic.node)
+    )
+    zhao = enter(clinic.centre.port, paper, second=False)
+    assert zhao.caller.get("/account").body["who"]["patient"] == made.body["id"]
+    # lost, and given anew: the old one opens nothing, and there is still one account
+    again = nurse.post(path).body
+    assert again["login"] == paper["login"]
+    wait_until("the end of the session", lambda: zhao.caller.get("/account").status == 401)
+    assert enter(clinic.centre.port, again, second=False).caller.get("/account").status == 200
+    unknown = nurse.post("/patients/temporary", {}).body["id"]
+    assert nurse.post(f"/patients/{unknown}/activation").status == 422
 
 
 def test_both_sides_write_who_did_it_down(clinic: Clinic) -> None:

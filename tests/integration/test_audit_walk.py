@@ -91,6 +91,7 @@ def walk(site: Site) -> Walk:
     known = {"number": patient["number"], "second": "赵陆", "why": "家属来了"}
     made.do("/patients/{id}/link", known, "join", id=other)
     made.do("/patients/{id}/unlink", {"why": "认错"}, "sever", id=other)
+    made.do("/patients/{id}/activation", {}, "account-made", id=one)
     made.do("/patients/{id}/coverage", {"insurance": "resident"}, "change", id=one)
     vitals = {"respiration": 40, "spo2": 70, "pulse": 170, "systolic": 70, "temperature": 36.8}
     made.do("/patients/{id}/vitals", vitals, "create", id=one)

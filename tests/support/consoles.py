@@ -109,8 +109,9 @@ def enter(port: int, made: dict[str, Any], *, second: bool, password: str = PASS
 class People:
     """Accounts of one program, each made when it is first asked for."""
 
-    def __init__(self, socket: Path, port: int) -> None:
+    def __init__(self, socket: Path, port: int, name: str = "one") -> None:
         self._socket = socket
+        self._name = name
         self.port = port
         self._known: dict[Role, Person] = {}
 
@@ -125,14 +126,16 @@ class People:
     def of(self, role: Role) -> Person:
         """Somebody of that role, signed in."""
         if role not in self._known:
-            made = self.make(f"{role}.one", role, patient="ab" * 16 if role is Role.PATIENT else "")
+            made = self.make(
+                f"{role}.{self._name}", role, patient="ab" * 16 if role is Role.PATIENT else ""
+            )
             self._known[role] = enter(self.port, made, second=role in TWO_FACTORS)
         return self._known[role]
 
 
-def clinic_people(box: BoxProgram) -> People:
-    """Of a box's clinic."""
-    return People(box.state / "control.sock", box.console_port)
+def clinic_people(box: BoxProgram, name: str = "one") -> People:
+    """Of a box's clinic; ``name`` tells them from others there."""
+    return People(box.state / "control.sock", box.console_port, name)
 
 
 def hub_people(hub: HubProgram) -> People:

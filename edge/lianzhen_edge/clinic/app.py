@@ -23,6 +23,7 @@ from lianzhen_runtime.web.sessions import Session
 from lianzhen_runtime.web.staff import Home, Registry
 
 from . import (
+    activation,
     audit,
     consultations,
     home,
@@ -82,6 +83,7 @@ class Clinic:
             staff.routes(self.registry),
             opinions.routes(box),
             setup.routes(box, self.registry),
+            activation.routes(box, self.registry),
             money.routes(box),
             audit.routes(box),
             imaging.routes(box),
