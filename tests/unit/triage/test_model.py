@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lianzhen_edge.triage import bundle
@@ -93,6 +93,7 @@ def test_two_gaps_are_filled_and_add_nothing() -> None:
 rows = st.tuples(*(st.floats(i.low, i.high) for i in MODEL.bundle.inputs))
 
 
+@settings(deadline=None)  # onnxruntime's first runs take their time
 @given(rows)
 def test_the_graph_computes_the_formula_of_its_bundle(row: tuple[float, ...]) -> None:
     """A second implementation, out of the weights as the bundle writes them."""
@@ -107,6 +108,7 @@ def test_the_graph_computes_the_formula_of_its_bundle(row: tuple[float, ...]) ->
     assert probability == pytest.approx(1 / (1 + math.exp(-log_odds)), abs=1e-4)
 
 
+@settings(deadline=None)
 @given(rows, st.sampled_from(range(8)), st.floats(0, 50))
 def test_further_from_normal_never_lowers_the_probability(
     row: tuple[float, ...], at: int, step: float
