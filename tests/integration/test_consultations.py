@@ -363,6 +363,9 @@ def test_a_cancellation_that_a_signature_overtook_comes_back_with_its_reason(wor
     )
     again = world.doctor.caller.post(read, {"opinion": opinion})
     assert (again.status, again.body["code"]) == (409, "illegal-transition")
+    for_people = world.doctor.caller.post(read, {"opinion": opinion}, Accept="text/html")
+    assert for_people.status == 409
+    assert "会诊已进入别的状态" in for_people.body
     wait_until("the hub agrees", lambda: world.at_clinic(case)["confirmed"] == "completed")
     assert case in listed(first, "own")
 

@@ -6,6 +6,7 @@ import msgspec
 from aiohttp import web
 
 from lianzhen_edge.consultations import board, desk
+from lianzhen_edge.consultations.completion import OpinionMissing, OpinionUnverified
 from lianzhen_edge.journal.book import Book
 from lianzhen_protocol.accounts import CLINICAL, Actor, Role
 from lianzhen_protocol.consultation import (
@@ -23,7 +24,8 @@ from lianzhen_protocol.people import Patient
 from lianzhen_protocol.sheets import Sheets
 from lianzhen_protocol.triage import accepted_level
 from lianzhen_runtime.errors import LianzhenError
-from lianzhen_runtime.web.routes import Routes, Visit
+from lianzhen_runtime.web.refusals import spoken
+from lianzhen_runtime.web.routes import Handler, Routes, Visit
 
 if TYPE_CHECKING:
     from lianzhen_edge.box import Box
@@ -94,13 +96,18 @@ def routes(box: "Box") -> Routes:
     found.get("/consultations/fragment", roles=CLINICAL)(pages.all_fragment)
     found.get("/consultations/{id}", roles=CLINICAL)(pages.one)
     found.get("/consultations/{id}/fragment", roles=CLINICAL)(pages.one_fragment)
-    found.post("/consultations/{id}", roles=CLINICAL)(pages.save)
-    found.post("/consultations/{id}/cancel", roles=DOCTORS)(pages.cancel)
-    found.post("/consultations/{id}/complete", roles=DOCTORS)(pages.complete)
+    found.post("/consultations/{id}", roles=CLINICAL)(_spoken(pages.save))
+    found.post("/consultations/{id}/cancel", roles=DOCTORS)(_spoken(pages.cancel))
+    found.post("/consultations/{id}/complete", roles=DOCTORS)(_spoken(pages.complete))
     found.get("/patients/{id}/consultations", roles=CLINICAL)(pages.of_patient)
     found.get("/patients/{id}/consultations/new", roles=CLINICAL)(pages.new)
-    found.post("/patients/{id}/consultations", roles=CLINICAL)(pages.make)
+    found.post("/patients/{id}/consultations", roles=CLINICAL)(_spoken(pages.make))
     return found
+
+
+def _spoken(handler: Handler) -> Handler:
+    errors = (desk.NotPossible, desk.NoSuchConsultation, ConsentMissing, UnknownDepartment)
+    return spoken(handler, *errors, OpinionMissing, OpinionUnverified)
 
 
 def _tell(box: "Box", changed: set[tuple[str, str]]) -> None:

@@ -9,7 +9,8 @@ import msgspec
 from aiohttp import web
 
 from lianzhen_hub.consultations import inbox, seen
-from lianzhen_hub.consultations.access import case_of
+from lianzhen_hub.consultations.access import NoSuchCase, case_of
+from lianzhen_hub.consultations.history import NotPossible
 from lianzhen_hub.consultations.inbox import Inbox
 from lianzhen_hub.hub import Hub
 from lianzhen_hub.store.sheets import HubSheets
@@ -18,7 +19,8 @@ from lianzhen_protocol.consultation import Consultation
 from lianzhen_protocol.departments import DEPARTMENTS
 from lianzhen_protocol.matching import Expert
 from lianzhen_protocol.people import Patient, for_care
-from lianzhen_runtime.web.routes import Routes, Visit
+from lianzhen_runtime.web.refusals import spoken
+from lianzhen_runtime.web.routes import Handler, Routes, Visit
 
 EXPERTS: Final = frozenset({Role.EXPERT})
 PARTS: Final = ("patient", "vitals", "imaging", "triage")
@@ -49,10 +51,14 @@ def routes(hub: Hub) -> Routes:
     found.get("/inbox/fragment", roles=EXPERTS)(pages.inbox_fragment)
     found.get("/cases/{id}", roles=EXPERTS)(pages.case)
     found.get("/cases/{id}/fragment", roles=EXPERTS)(pages.case_fragment)
-    found.post("/cases/{id}/accept", roles=EXPERTS)(pages.accept)
-    found.post("/cases/{id}/decline", roles=EXPERTS)(pages.decline)
-    found.post("/cases/{id}/start", roles=EXPERTS)(pages.start)
+    found.post("/cases/{id}/accept", roles=EXPERTS)(_spoken(pages.accept))
+    found.post("/cases/{id}/decline", roles=EXPERTS)(_spoken(pages.decline))
+    found.post("/cases/{id}/start", roles=EXPERTS)(_spoken(pages.start))
     return found
+
+
+def _spoken(handler: Handler) -> Handler:
+    return spoken(handler, NotPossible, NoSuchCase)
 
 
 def _tell(hub: Hub, changed: Collection[tuple[str, str]]) -> None:
