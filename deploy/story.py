@@ -7,10 +7,13 @@ one line what it saw at the far end.
 
 import hashlib
 import ssl
+import subprocess
+import tempfile
 import time
+import urllib.parse
 import urllib.request
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +21,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from devices import Band, Labelled, pixel_hash, scans
+from expert import request_body, signed_body
 from lab import BoxProgram, HubProgram, Lab, LabError, wait_until
 from line import Wan
 from outside import PASSWORD, Browser, Modality, Person, first_visit, second_factor
+from printers import Printer
 
 CLINIC = "青山镇卫生院"
 PATIENT, ID_NUMBER, BIRTH = "赵䶮", "52030219490228011X", date(1949, 2, 28)
@@ -40,6 +45,7 @@ class Story:
     hub: HubProgram
     box: BoxProgram
     wan: Wan
+    printer: Printer
     node: str = ""
     people: dict[str, Person] = field(default_factory=dict)
     seen: dict[str, str] = field(default_factory=dict)
@@ -291,3 +297,132 @@ def look(story: Story) -> str:
     if not bed or not suggestion:
         raise LabError("vitals or triage are missing on the case")
     return f"{len(found)} images, every pixel as it was sent; vitals and triage on the case"
+
+
+# -- the opinion
+
+
+def read_sheet(pdf: bytes) -> tuple[str, str]:
+    """A printed sheet's text and what its QR code says, read by programs of others."""
+    with tempfile.TemporaryDirectory(prefix="lz-") as folder:
+        path = Path(folder) / "sheet.pdf"
+        path.write_bytes(pdf)
+        text = _said("pdftotext", "-layout", str(path), "-")
+        _said("pdftoppm", "-r", "200", "-png", "-singlefile", str(path), str(path))
+        code = _said("zbarimg", "--quiet", "--raw", f"{path}.png")
+    return text, code.strip()
+
+
+def _said(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise LabError(f"{command[0]}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def _day(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).date().isoformat()
+
+
+def certify(story: Story) -> str:
+    """The expert's browser makes a key that no server sees; an admin confirms whose it is."""
+    expert, admin = story.people["expert"], story.at("hub admin")
+    browser = expert.browser
+    challenge = browser.post("/signing/challenge")["challenge"]
+    asked = browser.post("/signing/request", request_body(challenge, expert.id))
+    seen = {"identity_seen": True, "licence_seen": True}
+    admin.post(f"/signers/requests/{asked['id']}/approve", seen)
+    (held, *_) = browser.get("/signing")["signers"]["certificates"]
+    return f"certificate {held['serial'][:8]}… of {held['name']}, until {_day(held['ends_ms'])}"
+
+
+def sign(story: Story) -> str:
+    """The expert writes, and signs with the key that only the passphrase opens."""
+    expert, case = story.at("expert"), story.seen["case"]
+    written = {
+        "findings": "右下肺斑片影，边界不清；双侧胸腔未见积液。",
+        "conclusion": "社区获得性肺炎，重症待排。",
+        "advice": "1. 吸氧，抗感染治疗；2. 四小时后复评，SpO₂ 低于 92 % 时转诊。",
+    }
+    expert.post(f"/cases/{case}/opinion", written)
+    to_sign = expert.get(f"/cases/{case}/opinion/sign")["to_sign"]
+    made = expert.post(f"/cases/{case}/opinion/sign", signed_body(to_sign))
+    story.seen["opinion"] = made["id"]
+    return f"opinion {made['id'][:8]}… signed in the expert's own browser"
+
+
+def print_opinion(story: Story) -> str:
+    """The box judges signature and certificate by itself, and prints; the printed code is read."""
+    doctor, opinion = story.at("doctor"), story.seen["opinion"]
+    wait_until(
+        "an opinion at the clinic",
+        lambda: doctor.ask("GET", f"/opinions/{opinion}").status == 200,
+    )
+    verdict = doctor.get(f"/opinions/{opinion}")["opinion"]["verdict"]
+    if verdict["standing"] != "valid":
+        raise LabError(f"the box does not trust the opinion: {verdict['why']}")
+    before = len(story.printer.printed())
+    job = doctor.post(f"/opinions/{opinion}/print", {"paper": "A4"})["id"]
+
+    def state() -> str:
+        return str(doctor.get(f"/printing/{job}")["job"]["stage"])
+
+    wait_until("a printed opinion", lambda: state() == "printed")
+    wait_until("a sheet in the tray", lambda: len(story.printer.printed()) > before)
+    sheet = story.printer.printed()[-1]
+    text, code = read_sheet(sheet)
+    missing = [word for word in (PATIENT, "社区获得性肺炎", CLINIC) if word not in text]
+    if missing:
+        raise LabError(f"the printed sheet does not say {missing}")
+    where = urllib.parse.urlsplit(code)
+    answer = hub_browser(story).get(f"{where.path}?{where.query}")
+    if answer["found"]["outcome"] != "valid":
+        raise LabError(f"the printed code verifies as {answer['found']['outcome']}")
+    return f"{len(sheet)} bytes of PDF on the printer; its QR code was read and is valid"
+
+
+def complete(story: Story) -> str:
+    """Insurance is noted, the doctor has read the opinion: the box settles in that very commit."""
+    doctor, patient, case = story.at("doctor"), story.seen["patient"], story.seen["case"]
+    doctor.post(f"/patients/{patient}/coverage", {"insurance": "resident"})
+    doctor.post(f"/consultations/{case}/complete", {"opinion": story.seen["opinion"]})
+
+    def posted() -> bool:
+        bills = doctor.get(f"/patients/{patient}/settlement")["bills"]
+        return any(bill["settlement"]["state"] == "posted" for bill in bills)
+
+    wait_until("a posted settlement", posted)
+    (bill, *_) = doctor.get(f"/patients/{patient}/settlement")["bills"]
+    story.seen["claim"] = bill["settlement"]["claim"]["claim_id"]
+    split = bill["settlement"]["posted"]
+    fund, cash = split["fund_fen"] / 100, split["cash_fen"] / 100
+    return f"posted at the hub: fund {fund:.2f} yuan, patient {cash:.2f} yuan"
+
+
+# -- what holds at the end
+
+
+def balance(story: Story) -> str:
+    """The ledger sums to zero, and the expert's pay is in it."""
+    found = story.hub.json("ledger")
+    accounts = {row["id"]: row["fen"] for row in found["accounts"]}
+    pay = [name for name in accounts if name.startswith("pay-payable:")]
+    if not found["sound"] or found["sum_fen"] != 0 or not pay or not accounts[pay[0]]:
+        raise LabError(f"the ledger does not hold: {accounts}")
+    return f"{len(accounts)} accounts, sum 0; the expert's pay {abs(accounts[pay[0]]) / 100:.2f}"
+
+
+def audit(story: Story) -> str:
+    """Both audit logs are as they were written, by the files themselves."""
+    story.hub.ask("audit", "verify")
+    story.box.ask("audit", "verify")
+    return "every row of both logs is as it was written"
+
+
+def rest(story: Story) -> str:
+    """Nothing waits, nothing is held, and nobody's name or pixels lie in the clear."""
+    wait_until("a drained box", story.box.drained)
+    held = story.hub.json("quarantine")
+    if held:
+        raise LabError(f"{len(held)} records are in quarantine: {held[0]['reason']}")
+    return "the box is drained, nothing is in quarantine"

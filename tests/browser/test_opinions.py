@@ -12,12 +12,12 @@ import pytest
 from cryptography import x509
 from playwright.sync_api import Page, expect
 
+import expert as python_browser
 from lab import wait_until
 from lianzhen_protocol.accounts import Role
 from lianzhen_protocol.identity import uuid7
 from lianzhen_protocol.opinion import check_digest, digest, read_printed_code
 from lianzhen_protocol.opinion_trust import certificate_key
-from support import expert as python_browser
 from support.browser import Pages, Site, assert_clean
 from support.patients import registered
 

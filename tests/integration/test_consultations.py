@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
+import expert as browser
 from lab import BoxProgram, HubProgram, Lab, Postgres, wait_until
 from lianzhen_protocol.accounts import Role
 from line import Line
-from support import expert as browser
 from support.consoles import Caller, People, Person, clinic_people, enter, hub_people
 from support.lab_fixtures import dial
 from support.patients import registered

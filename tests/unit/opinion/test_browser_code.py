@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from cryptography.exceptions import InvalidTag
 
+import expert
 from lianzhen_protocol import opinion
-from support import expert
 from support.lab_fixtures import needs_tool
 from support.signers import key_of
 

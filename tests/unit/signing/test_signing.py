@@ -14,6 +14,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from sqlalchemy import insert
 
+import expert as browser
 from lianzhen_hub.consultations.access import NoSuchCase, case_of
 from lianzhen_hub.fleet.authority import Authority
 from lianzhen_hub.signing import certificates, opinions
@@ -37,7 +38,6 @@ from lianzhen_protocol.opinion import OpinionSigned, TrustRevocations
 from lianzhen_protocol.opinion_sheets import Opinion, SigningCertificate, SigningRequest
 from lianzhen_protocol.opinion_trust import RevocationList, Standing, judge
 from lianzhen_protocol.people import By, Patient, Sex
-from support import expert as browser
 from support.consultations import CASE, NODE, NOW, PATIENT, assigned
 from unit.consultations.desk import Desk
 

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_private_key,
 )
 
-PASSPHRASE = "正确 马 电池 订书钉"
+PASSPHRASE = "正确 马 电池 订书钉"  # noqa: S105 - of an expert who lives for one demonstration
 ITERATIONS = 600_000
 
 
@@ -60,7 +60,8 @@ def unwrap(wrapped: dict[str, Any], passphrase: str = PASSPHRASE) -> ec.Elliptic
         bytes.fromhex(wrapped["nonce"]), bytes.fromhex(wrapped["sealed"]), None
     )
     key = load_der_private_key(plain, None)
-    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise TypeError("a signing key is over P-256")
     return key
 
 
