@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 FILE: Final = "audit-heads"
 INTERVAL_S: Final = 5.0
-BOXES_EVERY_S: Final = 60.0
-"""Every box is told: more often would be traffic for nothing."""
+BOXES_EVERY_S: Final = 600.0
+"""Every box is told, also one that is away: more often would be a backlog for nothing."""
 
 KEPT: Final = 1000
 """Heads in the file; the oldest go, as a later one vouches for all before it."""
