@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from beancount import loader
 
+import expert as browser
 from lab import Program, ask, peek, wait_until
 from lianzhen_protocol.accounts import Role
 from lianzhen_protocol.settlement import SettlementPending
-from support import expert as browser
 from support.bills import card, new_id, put, put_ten_times, two_claims
 from support.browser import Site
 from support.consoles import Person, enter
