@@ -17,9 +17,10 @@ from lianzhen_protocol.people import By, Patient
 from lianzhen_protocol.sheets import Sheets
 from lianzhen_protocol.wearables import Wearable
 from lianzhen_runtime.problems import json_answer
-from lianzhen_runtime.web.console import QUIET
 from lianzhen_runtime.web.errors import NoSuchThing
 from lianzhen_runtime.web.routes import Handler, Routes, Visit
+
+from .reads import Reads
 
 if TYPE_CHECKING:
     from lianzhen_edge.box import Box
@@ -30,6 +31,7 @@ AREAS: Final = (
     ("triage", "triage", "triage", "triage"),
     ("imaging", "imaging", "", "imaging tray"),
     ("consultations", "consultations", "", "consultation opinion"),
+    ("opinions", "opinions", "", "opinion consultation"),
     ("settlement", "settlement/fragment", "settlement", "settlement"),
 )
 """Parts of a patient's page, each another area's. A word that ends in a hyphen goes on with the
@@ -152,6 +154,7 @@ def _tell(box: "Box", changed: set[tuple[str, str]]) -> None:
 class _Pages:
     def __init__(self, box: "Box") -> None:
         self._box = box
+        self._reads = Reads(box)
         self._found: Directory | None = None
 
     @property
@@ -169,14 +172,8 @@ class _Pages:
     async def _list(self, visit: Visit, page: str) -> web.Response:
         query = visit.query("q")
         patients = self._directory.search(query)
-        await self._read(visit, f"patient-list/{len(patients)}")
+        await self._reads.note(visit, "patient-list/search")
         return visit.page(page, patients=patients, q=query)
-
-    async def _read(self, visit: Visit, subject: str) -> None:
-        """Note who looked; what an open page asks for by itself was noted when it was opened."""
-        if QUIET not in visit.request.headers:
-            who = visit.actor.id
-            await self._box.journal.transact(lambda book: book.audit(who, "read", subject))
 
     # -- registering
 
@@ -219,7 +216,7 @@ class _Pages:
             return json_answer({"wrong": said(visit, error), "code": error.code})
         same = people.by_id_number(self._box.journal.sheets, found.text)
         for patient in same:  # that they are known here is their data too
-            await self._read(visit, f"patient/{patient.id}")
+            await self._reads.note(visit, f"patient/{patient.id}")
         return json_answer(
             {
                 "wrong": "",
@@ -234,7 +231,7 @@ class _Pages:
     async def one(self, visit: Visit) -> web.StreamResponse:
         sheets, identity = self._box.journal.sheets, visit.match("id")
         patient = known_patient(sheets, identity)
-        await self._read(visit, f"patient/{identity}")
+        await self._reads.note(visit, f"patient/{identity}")
         parts = [known_patient(sheets, other) for other in people.whole(sheets, identity)]
         here = {resource.canonical for resource in visit.request.app.router.resources()}
         sections = [
@@ -255,7 +252,7 @@ class _Pages:
 
     async def one_fragment(self, visit: Visit) -> web.StreamResponse:
         patient = known_patient(self._box.journal.sheets, visit.match("id"))
-        await self._read(visit, f"patient/{patient.id}")
+        await self._reads.note(visit, f"patient/{patient.id}")
         return visit.page("people/show_fragment.html", **self._own(patient))
 
     def _own(self, patient: Patient) -> dict[str, Any]:
@@ -269,7 +266,7 @@ class _Pages:
 
     async def correction(self, visit: Visit) -> web.StreamResponse:
         patient = known_patient(self._box.journal.sheets, visit.match("id"))
-        await self._read(visit, f"patient/{patient.id}")
+        await self._reads.note(visit, f"patient/{patient.id}")
         details = Details(
             name=patient.name,
             sex=patient.sex,

@@ -16,11 +16,11 @@ from lianzhen_protocol.joins import Item
 from lianzhen_protocol.people import Patient
 from lianzhen_protocol.sheets import Sheets
 from lianzhen_protocol.wearables import Wearable
-from lianzhen_runtime.web.console import QUIET
 from lianzhen_runtime.web.errors import NoSuchThing
 from lianzhen_runtime.web.routes import Routes, Visit
 
 from .people import Why, by, confirmed, device_names, known_patient, said, spoken
+from .reads import Reads
 
 if TYPE_CHECKING:
     from lianzhen_edge.box import Box
@@ -75,15 +75,11 @@ def routes(box: "Box") -> Routes:
 class _Pages:
     def __init__(self, box: "Box") -> None:
         self._box = box
+        self._reads = Reads(box)
 
     @property
     def _sheets(self) -> Sheets:
         return self._box.journal.sheets
-
-    async def _read(self, visit: Visit, subject: str) -> None:
-        if QUIET not in visit.request.headers:
-            who = visit.actor.id
-            await self._box.journal.transact(lambda book: book.audit(who, "read", subject))
 
     # -- the tray
 
@@ -96,7 +92,7 @@ class _Pages:
     async def _tray(self, visit: Visit, page: str) -> web.Response:
         items = joins.tray(self._sheets)
         joined = self._sheets.find(Item, state=joins.JOINED, newest=True, limit=20)
-        await self._read(visit, f"tray/{len(items)}")
+        await self._reads.note(visit, "tray/waiting")
         patients = {item.join.patient for item in joined if item.join}
         return visit.page(
             page,
@@ -110,7 +106,7 @@ class _Pages:
         found = self._sheets.get(Item, visit.match("id"))
         if found is None:
             raise NoSuchThing("no such item waits here, or ever did")
-        await self._read(visit, f"item/{found.id}")
+        await self._reads.note(visit, f"item/{found.id}")
         owner = self._sheets.get(Patient, found.join.patient) if found.join else None
         number = visit.query("number")
         chosen, wrong = self._chosen(visit, number) if number else (None, "")
@@ -162,7 +158,7 @@ class _Pages:
 
     async def _worn(self, visit: Visit, page: str) -> web.Response:
         found = self._sheets.find(Binding, state=bindings.OPEN, newest=True)
-        await self._read(visit, f"binding-list/{len(found)}")
+        await self._reads.note(visit, "binding-list/open")
         return visit.page(
             page,
             bindings=found,
@@ -181,7 +177,7 @@ class _Pages:
             chosen, unknown = self._chosen(visit, wanted.number)
             wrong = wrong or unknown
         if chosen is not None:
-            await self._read(visit, f"patient/{chosen.id}")
+            await self._reads.note(visit, f"patient/{chosen.id}")
         worn = {each.device for each in self._sheets.find(Binding, state=bindings.OPEN)}
         live = self._sheets.find(Wearable, state="live")
         context: dict[str, Any] = {
@@ -211,7 +207,7 @@ class _Pages:
 
     async def binding(self, visit: Visit) -> web.StreamResponse:
         found = self._known_binding(visit)
-        await self._read(visit, f"binding/{found.id}")
+        await self._reads.note(visit, f"binding/{found.id}")
         patient = known_patient(self._sheets, found.patient)
         names = device_names(self._sheets)
         return visit.page("people/binding.html", binding=found, patient=patient, names=names)

@@ -3,12 +3,14 @@
 from collections.abc import AsyncIterator
 from datetime import date
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import msgspec
 import pytest
 from sqlalchemy import Connection
 
+from lianzhen_edge.clinic.reads import Reads
 from lianzhen_edge.journal.book import Book
 from lianzhen_edge.journal.journal import Journal
 from lianzhen_edge.meanings import MEANINGS
@@ -30,6 +32,7 @@ from lianzhen_protocol.people import Patient, Sex
 from lianzhen_protocol.records import decode
 from lianzhen_protocol.vitals import Reading, VitalsReading
 from lianzhen_runtime.keys import FileKeys
+from lianzhen_runtime.web.console import QUIET
 from support.people import NODE, NOW_MS, NURSE
 
 CARD = Details(name="王芳", id_number="11010519491231002x", phone="138 0000 1234")
@@ -281,6 +284,29 @@ async def test_the_wrong_patients_binding_is_cut_and_its_readings_are_joined_to_
     assert item.reason is Reason.BINDING_CUT
     await box.does(tray.join, NURSE, item.id, li.id, "当时戴在他手上")
     assert len(box.journal.sheets.find(Reading, owner=li.id)) == 2
+
+
+# -- who looked
+
+
+async def test_every_look_is_written_down_also_one_that_says_it_is_quiet(box: Box) -> None:
+    patient = await box.registers(LI)
+    clock = SimpleNamespace(now_ms=NOW_MS)
+    reads = Reads(cast("Any", SimpleNamespace(journal=box.journal, clock=clock)))
+
+    async def looks(quiet: bool) -> int:
+        headers = {QUIET: "1"} if quiet else {}
+        visit = SimpleNamespace(
+            actor=SimpleNamespace(id="f" * 32), request=SimpleNamespace(headers=headers)
+        )
+        await reads.note(cast("Any", visit), f"patient/{patient.id}")
+        return box.actions().count(("f" * 32, "read", patient.id))
+
+    assert await looks(quiet=True) == 1
+    assert await looks(quiet=True) == 1  # the same look
+    assert await looks(quiet=False) == 2
+    clock.now_ms += 3_600_000
+    assert await looks(quiet=True) == 3
 
 
 # -- the same records at the hub
