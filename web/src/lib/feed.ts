@@ -52,13 +52,16 @@ function want(kinds: Iterable<string>) {
   }
 }
 
-/** EventSource comes back from a cut by itself, but gives up after an HTTP error: reopen then. */
-function open() {
-  source = new EventSource('/live');
+/**
+ * EventSource comes back from a cut by itself, but gives up after an HTTP error: reopen then.
+ * `after`: what happened since then is told as well.
+ */
+function open(after = '') {
+  source = new EventSource(after ? `/live?after=${after}` : '/live');
   source.onopen = () => line(false);
   source.onerror = () => {
     line(true);
-    if (source?.readyState === EventSource.CLOSED) window.setTimeout(open, REOPEN_MS);
+    if (source?.readyState === EventSource.CLOSED) window.setTimeout(() => open(), REOPEN_MS);
   };
   for (const kind of heard) hear(kind);
 }
@@ -68,10 +71,11 @@ function line(cut: boolean) {
   tell({ cut });
 }
 
-function lead(): Promise<never> {
+function lead(first: boolean): Promise<never> {
   leads = true;
   want(listeners.keys());
-  open();
+  // Nothing falls between the making of this page and its stream.
+  open(first ? document.documentElement.dataset.live : '');
   tell({ who: true });
   return new Promise(() => {}); // until this page is closed
 }
@@ -86,9 +90,10 @@ function join() {
     else if (leads) want(word.want);
   };
   void navigator.locks.request('lz-live', () => {
-    const took = lead();
+    const first = performance.now() - began < 1_000;
+    const took = lead(first);
     // Whoever takes over from another page may have missed something in between.
-    if (performance.now() - began > 1_000) {
+    if (!first) {
       deliver('reset', 'null');
       tell({ kind: 'reset', data: 'null', id: '' });
     }
