@@ -1,18 +1,24 @@
 """From registration to a joined study, by what people click: nothing joins by a name alone."""
 
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import pytest
 from playwright.sync_api import Page, expect
 from pydicom.uid import generate_uid
 
-from lab import wait_until
+from lab import ask, wait_until
+from lianzhen_protocol import kinds
 from lianzhen_protocol.accounts import Role
 from lianzhen_protocol.gb11643 import check_character
+from lianzhen_protocol.identity import uuid7
+from lianzhen_protocol.people import PatientRegistered
 from support.browser import SIZES, Pages, Site, assert_clean
 from support.modality import ct_slice, storescu
+from support.people import NOW_MS, OTHER, a_patient
 
 
 def assert_clean_at_both_sizes(page: Page) -> None:
@@ -275,6 +281,28 @@ def test_what_has_come_how_far_is_said_for_each_kind(site: Site, wang: Known) ->
     wait_until("safe patients", lambda: row()["safe"] == row()["stored"] > 0)
     assert row()["waiting"] == 0
     assert row()["oldest_ms"] is None
+
+
+def test_what_the_hub_could_not_take_is_said_in_words(clinic_page: Pages, site: Site) -> None:
+    # Past the desk, which would refuse it: a patient of another clinic.
+    foreign = PatientRegistered(patient=a_patient(node=OTHER))
+    identity = uuid7(NOW_MS, secrets.token_bytes(10))
+    entry = kinds.encode(foreign, identity, NOW_MS)
+    put = "/records?stream=record.people"
+    answer = ask(site.box.state / "control.sock", "POST", put, msgspec.msgpack.encode([entry]))
+    assert answer.status == 201, answer.body
+    caller = site.clinic.of(Role.NURSE).caller
+
+    def rejected() -> list[str]:
+        shown = caller.get("/status").body["rejections"]
+        return [one["code"] for one in shown if one["id"] == identity.hex()]
+
+    wait_until("the hub's answer", lambda: bool(rejected()))
+    assert rejected() == ["patient-foreign"]
+    page = clinic_page(Role.NURSE, "/status")
+    row = page.get_by_role("row").filter(has_text=identity.hex())
+    expect(row).to_contain_text("这是其他机构的患者")
+    assert_clean_at_both_sizes(page)
 
 
 def test_an_admin_at_the_hub_finds_a_patient_by_number_and_sees_nobody(

@@ -339,6 +339,8 @@ async def test_an_item_learns_who_saw_it_and_the_first_one_counts(journal: Journ
     found = journal.item(mine.id, lambda _: 0)
     assert found is not None
     assert (found.state, found.seen_by, found.seen_ms) == (ItemState.SEEN, "expert-7", 7)
+    assert journal.seen_counts() == {STREAM: 1}
+    assert journal.rejections(10) == []
 
 
 async def test_an_item_learns_why_the_hub_could_not_apply_it(journal: Journal) -> None:
@@ -347,6 +349,9 @@ async def test_an_item_learns_why_the_hub_could_not_apply_it(journal: Journal) -
     why = RecordRejected(record_id=mine.id, code="consultation-closed", reason="已结束")
     await take(journal, HUB_EPOCH, down(why))
     assert item_state(journal, mine.id) == (1, ItemState.STORED, "consultation-closed: 已结束")
+    (shown,) = journal.rejections(10)
+    assert (shown.id, shown.stream) == (mine.id.hex(), STREAM)
+    assert (shown.code, shown.reason) == ("consultation-closed", "已结束")
 
 
 async def test_what_this_release_cannot_read_is_held_and_its_neighbours_applied(
