@@ -1,163 +1,138 @@
-"""The story so far, on real programs: a box is enrolled and 10,000 records survive three kills.
+"""One consultation from the ultrasound to the money, on real programs, done from outside.
 
-``./do demo`` tells it and leaves hub and box running to play with; ``./do demo --once`` tells it
-and ends. The exit status is 0 only if every record is in the hub's database, once and in order.
+``./do demo`` tells it stage by stage and leaves everything running to play with; ``./do demo
+--once`` tells it and ends. The exit status is 0 only if each stage was verified at its far end.
 """
 
 import argparse
-import os
+import contextlib
 import signal
-import sqlite3
-import subprocess
 import sys
-import threading
-from collections.abc import Callable, Sequence
-from contextlib import closing
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
-from lab import BoxProgram, HubProgram, Lab, LabError, Program, lab, wait_until
+import kills
+import story as told
+from lab import Lab, LabError, free_ports, lab
+from line import Wan
+from outside import PASSWORD, totp
+from printers import Cups, Printer
+from story import Story
 
-STREAM = "record.diagnostic"
-ID_DIGITS = 32
-SECONDS = 10
+RECORDS = 3_000
+Stage = tuple[str, Callable[[Story], str]]
 
 
 def say(text: str = "") -> None:
-    """A line of the story, at once."""
+    """A line, at once."""
     print(text, flush=True)
 
 
-class Nurse(threading.Thread):
-    """Keeps recording, whatever is killed meanwhile: a batch that got no answer is asked again."""
-
-    def __init__(self, box: BoxProgram, count: int) -> None:
-        super().__init__(name="nurse", daemon=True)
-        self._put = box.command(
-            "put", "a note from the clinic", "--stream", STREAM,
-            "--count", str(count), "--rate", str(count // SECONDS), "--ids", "--wait",
-        )  # fmt: skip
-        self._done = False
-        self.ids: list[str] = []
-
-    def run(self) -> None:
-        """Put everything; ``ids`` grows as the box acknowledges."""
-        with subprocess.Popen(self._put, stdout=subprocess.PIPE, text=True) as put:
-            for line in put.stdout or ():
-                if len(line) == ID_DIGITS + 1:
-                    self.ids.append(line.strip())
-        self._done = True
-
-    def reached(self, count: int) -> bool:
-        """True when so many are acknowledged; LabError if it gave up before."""
-        if len(self.ids) < count and self._done:
-            raise LabError(f"only {len(self.ids)} records were taken")
-        return len(self.ids) >= count
-
-
-def enrol(made: Lab) -> tuple[HubProgram, BoxProgram]:
-    """Steps one and two: an empty folder each, and a claim between them."""
-    say("1. A hub starts on an empty folder: it makes its CA, its database and its own broker.")
-    hub = made.hub().start().wait()
-    status = hub.json("status")
-    say(f"   hub {status['url']}, broker pid {status['broker_pid']}, {status['backend']}")
-    say("2. A blank box is powered on, and given the claim that the hub prints as a QR code.")
-    box = made.box("BOX-DEMO").start()
-    node = box.enrol(hub)
-    say(f"   enrolled as {node}; its key never left it; both sessions are online over TLS 1.3")
-    return hub, box
+def stages(scans: Path) -> list[Stage]:
+    """The story in its order: what each stage is called, and what does it."""
+    return [
+        ("Power on, by the setup page", told.power_on),
+        ("People and roles", told.hire),
+        ("The expert's signing key", told.certify),
+        ("The expert's profile", told.profile),
+        ("A patient by the ID card", told.register),
+        ("A modality is let in", told.admit_scanner),
+        ("The line is cut", told.cut_line),
+        ("CT, ultrasound, a series", lambda story: told.send_images(story, scans)),
+        ("Vital signs and an alarm", told.wear),
+        ("The alarm is acknowledged", told.acknowledge),
+        ("Triage suggests, a doctor decides", told.triage),
+        ("A doctor asks an expert", told.ask),
+        ("The line is back", told.restore_line),
+        ("The expert accepts", told.accept),
+        ("The expert looks", told.look),
+        ("The opinion is signed", told.sign),
+        ("Printed at the clinic", told.print_opinion),
+        ("Settled and paid", told.complete),
+        ("The ledger", told.balance),
+        ("The audit logs", told.audit),
+        ("Everything is killed once", everything_killed),
+        ("At rest", told.rest),
+    ]
 
 
-def kills(hub: HubProgram, box: BoxProgram) -> Sequence[tuple[str, Callable[[], None]]]:
-    """What is killed, and how it comes back. The hub's death takes its broker with it."""
-    broker = hub.broker_pid()
-
-    def again(program: Program) -> Callable[[], None]:
-        def kill_and_start() -> None:
-            program.kill()
-            program.start()
-
-        return kill_and_start
-
-    return (
-        ("the broker", lambda: os.kill(broker, signal.SIGKILL)),
-        ("the hub", again(hub)),
-        ("the box", again(box)),
-    )
+def everything_killed(story: Story) -> str:
+    """Records are put while broker, hub and box are killed; counted in the hub's database."""
+    return kills.verify(story.hub, kills.carry(story.hub, story.box, RECORDS))
 
 
-def carry(hub: HubProgram, box: BoxProgram, count: int) -> list[str]:
-    """Step three: record, and kill each program once meanwhile; the ids in the order of the put."""
-    say(f"3. {count} records are put into the box, while every program is killed once (SIGKILL).")
-    victims = kills(hub, box)
-    nurse = Nurse(box, count)
-    nurse.start()
-    for number, (what, kill) in enumerate(victims, 1):
-        at = count * number // (len(victims) + 1)
-        wait_until(f"{at} records acknowledged", lambda at=at: nurse.reached(at))  # type: ignore[misc]
-        kill()
-        say(f"   {len(nurse.ids)} acknowledged: {what} is killed")
-    wait_until("all records acknowledged", lambda: nurse.reached(count))
-    say(f"   {count} acknowledged by the box")
-    hub.wait()
-    seconds = wait_until("a drained box", lambda: box.answers() and box.drained())
-    say(f"   all safe at the hub {seconds:.1f} s later; the box holds nothing any more")
-    return nurse.ids
+@contextlib.contextmanager
+def scene(made: Lab) -> Iterator[Story]:
+    """A hub, a blank box, the line between them, a print server and a printer."""
+    with Cups() as cups, Printer() as printer:
+        cups.start()
+        printer.start()
+        hub = made.hub(names=[Wan.HOST, "127.0.0.1"]).start().wait()
+        wan = Wan(hub.https_port, hub.mqtt_port)
+        dicom, device = free_ports(2)
+        box = made.box(
+            "BOX-DEMO",
+            dicom_port=dicom,
+            device_port=device,
+            print_server=cups.url,
+            print_queue=cups.add(printer),
+        )
+        try:
+            yield Story(made, hub, box, wan, printer)
+        finally:
+            wan.close()
 
 
-def verify(hub: HubProgram, ids: list[str]) -> bool:
-    """Step four: look into the hub's database, past all of our own code."""
-    say("4. The hub's database is opened and counted.")
-    wait_until("an applied log", lambda: hub.counts(STREAM)["applied"] >= len(ids))
-    with closing(sqlite3.connect(f"file:{hub.state}/hub.db?mode=ro", uri=True)) as database:
-        rows = database.execute(
-            "SELECT lower(hex(id)), seq FROM record WHERE stream = ? ORDER BY epoch, seq", (STREAM,)
-        ).fetchall()
-        (logged,) = database.execute(
-            "SELECT sum(count) FROM log WHERE stream = ?", (STREAM,)
-        ).fetchone()
-    found = [identity for identity, _ in rows]
-    lost, doubled = len(set(ids) - set(found)), logged - len(set(found))
-    in_order = found == ids and [seq for _, seq in rows] == list(range(1, len(ids) + 1))
-    say(f"   {len(found)} records: {lost} lost, {doubled} doubled, "
-        f"{'in' if in_order else 'NOT in'} the order in which they were put")  # fmt: skip
-    return lost == 0 and doubled == 0 and in_order
+def tell(story: Story, scans: Path) -> None:
+    """Every stage, a line each; LabError at the first that does not end well."""
+    for number, (name, stage) in enumerate(stages(scans), 1):
+        if sys.stdout.isatty():
+            print(f"{number:2}  {name} …", end="\r", flush=True)
+        began = time.monotonic()
+        try:
+            seen = stage(story)
+        except (LabError, OSError, KeyError, TypeError) as error:
+            say(f"{number:2}  {name:34} FAILED")
+            raise LabError(f"{name}: {error}; {story.box.tail(3)} {story.hub.tail(3)}") from error
+        say(f"{number:2}  {name:34} {time.monotonic() - began:5.1f} s  {seen}")
 
 
-def play(hub: HubProgram, box: BoxProgram) -> None:
+def play(story: Story) -> None:
     """Leave it all running until Ctrl-C."""
     say()
-    say("Hub and box go on running; Ctrl-C ends them. In another terminal, try:")
-    for command in (
-        box.command("status"),
-        box.command("put", "hello from the clinic", "--ids"),
-        hub.command("log", "--limit", "5"),
-        hub.command("open", "ID", "--by", "Dr Wang"),
-        box.command("item", "ID"),
-        hub.command("claim", "BOX-2", "--clinic", "Another one"),
-    ):
+    say("It all goes on running; Ctrl-C ends it. Addresses:")
+    say(f"   clinic  https://127.0.0.1:{story.box.console_port}/   "
+        f"(its CA: http://127.0.0.1:{story.box.setup_port}/)")  # fmt: skip
+    say(f"   hub     https://127.0.0.1:{story.hub.console_port}/")
+    say(f"   DICOM   127.0.0.1:{story.box.dicom_port}, AE title LIANZHEN")
+    say(f"Accounts, all with the password “{PASSWORD}”:")
+    for who, person in story.people.items():
+        code = f"code now {totp(person.secret)}, secret {person.secret}" if person.secret else ""
+        say(f"   {who:13} {person.login:13} {person.name}  {code}")
+    say("Try: sign in at the clinic as li.nurse, open the patient 赵䶮, watch vital signs, images,")
+    say("opinion and bill; at the hub as wang.expert open the case; as gao.admin the ledger.")
+    for command in (story.box.command("status"), story.hub.command("audit", "verify")):
         say("   " + " ".join(command))
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         signal.pause()
-    except KeyboardInterrupt:
-        say()
 
 
 def main() -> int:
     """Tell the story; 0 if it ends well."""
     parser = argparse.ArgumentParser(prog="./do demo", description=__doc__)
     parser.add_argument("--once", action="store_true", help="end after the story")
-    parser.add_argument("--count", type=int, default=10_000, help="records to carry")
     options = parser.parse_args()
     try:
-        with lab() as made:
-            hub, box = enrol(made)
-            good = verify(hub, carry(hub, box, options.count))
-            say("Nothing lost, nothing doubled." if good else "This is not what we promise.")
+        with lab() as made, scene(made) as story:
+            tell(story, made.folder / "scans")
+            say("Nothing lost, nothing doubled, every stage seen at its far end.")
             if not options.once:
-                play(hub, box)
+                play(story)
     except LabError as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
-    return 0 if good else 1
+    return 0
 
 
 if __name__ == "__main__":

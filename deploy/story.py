@@ -161,6 +161,29 @@ def admit_scanner(story: Story) -> str:
     return f"{SCANNER} refused, on the page after {seconds:.1f} s, admitted by one click"
 
 
+def cut_line(story: Story) -> str:
+    """The line to the hub is cut; the clinic's console goes on."""
+    story.wan.cut()
+    wait_until("a box that knows that it is alone", lambda: not story.box.online())
+    story.at("nurse").get("/patients")
+    return "no way to the hub any more; the clinic's console answers"
+
+
+def restore_line(story: Story) -> str:
+    """The line is back; what was kept meanwhile goes up."""
+    waiting = _waiting(story)
+    if not waiting:
+        raise LabError("nothing waits, though the line was down")
+    story.wan.restore()
+    seconds = wait_until("a box that is online again", story.box.online)
+    story.seen["asked"] = str(time.monotonic())
+    return f"{waiting} records waited on the box; online again after {seconds:.1f} s"
+
+
+def _waiting(story: Story) -> int:
+    return sum(row["last"] - row["committed"] for row in story.box.status()["streams"])
+
+
 def send_images(story: Story, folder: Path) -> str:
     """CT, ultrasound and a noisy series by storescu; the patient is known by two identifiers."""
     who = Labelled(PATIENT, story.seen["number"], BIRTH, "M")
