@@ -5,17 +5,16 @@ It lives in the core process: one door to one state. Areas are added in ``_areas
 
 import asyncio
 import contextlib
-import ssl
 from collections.abc import AsyncIterator, Iterable
+from functools import partial
 from pathlib import Path
 
 from lianzhen_edge.appliance.browser_trust import BrowserAuthority, own_addresses
 from lianzhen_edge.box import Box
 from lianzhen_edge.journal.journal import Journal
 from lianzhen_protocol.accounts import CLINICAL, Account, Role
-from lianzhen_runtime import tls
 from lianzhen_runtime.http import serving
-from lianzhen_runtime.web import login, staff
+from lianzhen_runtime.web import certificate, login, staff
 from lianzhen_runtime.web.console import Console, ConsoleSettings
 from lianzhen_runtime.web.login import Doorman
 from lianzhen_runtime.web.routes import Route, Routes
@@ -96,7 +95,8 @@ class Clinic:
         box = self._box
         authority = box.authority
         box.browser_fingerprint = authority.fingerprint
-        context = tls.server_context(*self._pair(authority))
+        pair = partial(self._pair, authority)
+        context = certificate.context(pair)
         page = trust.application(self.console.look, authority, box.settings.console_port)
         listen = box.settings.listen
         async with (
@@ -109,7 +109,9 @@ class Clinic:
             serving(page, host=listen, port=box.settings.setup_port),
             asyncio.TaskGroup() as tasks,
         ):
-            keeping = tasks.create_task(self._keep(authority, context), name="browser certificate")
+            keeping = tasks.create_task(
+                certificate.keep(context, pair, _CHECK_SECONDS), name="browser certificate"
+            )
             try:
                 yield
             finally:
@@ -121,12 +123,6 @@ class Clinic:
             return Path(settings.console_certificate), Path(settings.console_key)
         path = authority.server(own_addresses())
         return path, path
-
-    async def _keep(self, authority: BrowserAuthority, context: ssl.SSLContext) -> None:
-        """New connections get the new certificate: renewed, or for new addresses."""
-        while True:
-            await asyncio.sleep(_CHECK_SECONDS)
-            context.load_cert_chain(*self._pair(authority))
 
     def _admits(self, account: Account) -> bool:
         """This clinic's own people; patients read theirs at the hub."""

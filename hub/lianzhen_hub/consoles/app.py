@@ -5,16 +5,14 @@ Areas are added in ``_areas``, one line each.
 
 import asyncio
 import contextlib
-import ssl
 from collections.abc import AsyncIterator, Collection, Iterable
 from pathlib import Path
 
 from lianzhen_hub.admin import views
 from lianzhen_hub.hub import Hub
 from lianzhen_protocol.accounts import Account, Role
-from lianzhen_runtime import tls
 from lianzhen_runtime.http import serving
-from lianzhen_runtime.web import login, staff
+from lianzhen_runtime.web import certificate, login, staff
 from lianzhen_runtime.web.console import Console, ConsoleSettings
 from lianzhen_runtime.web.login import Doorman
 from lianzhen_runtime.web.routes import Routes
@@ -39,7 +37,7 @@ from . import (
 from .store import HubStore
 
 HERE = Path(__file__).parent
-_CHECK_SECONDS = 3600.0
+_CHECK_SECONDS = 60.0
 
 
 class HubConsole:
@@ -81,13 +79,15 @@ class HubConsole:
     async def serving(self) -> AsyncIterator[None]:
         """Serve it for the length of a block."""
         settings = self._hub.settings
-        context = tls.server_context(*self._pair())
+        context = certificate.context(self._pair)
         app = self.console.application()
         async with (
             serving(app, host=settings.listen, port=settings.console_port, tls=context),
             asyncio.TaskGroup() as tasks,
         ):
-            keeping = tasks.create_task(self._keep(context), name="console certificate")
+            keeping = tasks.create_task(
+                certificate.keep(context, self._pair, _CHECK_SECONDS), name="console certificate"
+            )
             try:
                 yield
             finally:
@@ -99,12 +99,6 @@ class HubConsole:
             return Path(settings.console_certificate), Path(settings.console_key)
         path = self._hub.authority.issue_hub(settings.names).path
         return path, path
-
-    async def _keep(self, context: ssl.SSLContext) -> None:
-        """New connections get the new certificate."""
-        while True:
-            await asyncio.sleep(_CHECK_SECONDS)
-            context.load_cert_chain(*self._pair())
 
     async def _homes(self) -> list[Home]:
         nodes = await self._hub.database.read(views.nodes)
