@@ -13,6 +13,7 @@ from lianzhen_edge.dicom.shelf import Held, Shelf
 from lianzhen_protocol.accounts import CLINICAL, Role
 from lianzhen_protocol.errors import SealBroken
 from lianzhen_protocol.imaging import ADMITTED, SENT, STORED, Instance, Study
+from lianzhen_protocol.people import Patient
 from lianzhen_protocol.sheets import Sheets
 from lianzhen_runtime.errors import LianzhenError
 from lianzhen_runtime.web.routes import Routes, Visit
@@ -152,7 +153,8 @@ class _Pages:
         study = sheets.get(Study, visit.match("id"))
         if study is None:
             raise NoSuchImage("there is no such study")
-        return visit.page("imaging/study.html", found=shown(sheets, study))
+        patient = sheets.get(Patient, study.patient_id) if study.patient_id else None
+        return visit.page("imaging/study.html", found=shown(sheets, study), patient=patient)
 
     async def patient(self, visit: Visit) -> web.StreamResponse:
         sheets = self._box.journal.sheets
