@@ -1,9 +1,10 @@
 """Every page as people see it; signing in and accounts, done by hand."""
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Request, expect
 
 from lab import wait_until
 from lianzhen_protocol.accounts import Role
@@ -93,9 +94,12 @@ def test_many_pages_share_one_stream(clinic_page: Pages, site: Site) -> None:
     first = clinic_page(Role.PHARMACIST, "/account")  # who has no live page
     context = first.context
     streams: list[str] = []
-    context.on(
-        "request", lambda one: streams.append(one.url) if one.url.endswith("/live") else None
-    )
+
+    def count(request: Request) -> None:
+        if urlsplit(request.url).path == "/live":
+            streams.append(request.url)
+
+    context.on("request", count)
     cookies = site.clinic.of(Role.NURSE).caller.cookies
     address = clinic_page.address
     context.add_cookies(
