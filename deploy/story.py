@@ -239,8 +239,10 @@ def _ringing(story: Story) -> list[dict[str, Any]]:
 
 
 def triage(story: Story) -> str:
-    """The box suggests a level with its reasons; the doctor, by name, accepts it."""
+    """The nurse adds what no band sees; the box suggests a level; the doctor, by name, accepts."""
     doctor, patient = story.at("doctor"), story.seen["patient"]
+    by_eye = {"consciousness": "A", "oxygen": 0}
+    story.at("nurse").post(f"/patients/{patient}/vitals", by_eye)
     doctor.post(f"/patients/{patient}/triage")
     newest = doctor.get(f"/patients/{patient}/triage")["newest"]
     said = newest["suggested"]
@@ -250,8 +252,10 @@ def triage(story: Story) -> str:
     after = doctor.get(f"/patients/{patient}/triage")["newest"]
     if after["decided"]["verdict"] != "accepted":
         raise LabError("the suggestion is not accepted")
-    model = "with" if said["forecast"] else "without"
-    return f"NEWS2 at least {score}, {model} the model; level {level} accepted by 周医生"
+    risk = said["forecast"]["probability"]
+    if risk is None:
+        raise LabError(f"the model says nothing: {said['forecast']['silence']}")
+    return f"NEWS2 {score}, the model's risk {risk:.2f}; level {level} accepted by 周医生"
 
 
 # -- the consultation
