@@ -1,3 +1,11 @@
 """What every test may ask for by name."""
 
+from hypothesis import HealthCheck, settings
+
 pytest_plugins = ("support.lab_fixtures", "support.browser")
+
+# How long an example takes says how busy the machine is, and nothing of what is tested.
+settings.register_profile(
+    "ours", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("ours")
