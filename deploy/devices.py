@@ -95,8 +95,8 @@ class Band:
         client.on_message = self._received
 
     def __enter__(self) -> Self:
-        self._client.connect("localhost", self._port, keepalive=10)
-        self._client.loop_start()
+        self._client.connect_async("localhost", self._port, keepalive=10)
+        self._client.loop_start()  # dials until somebody answers
         wait_until("a wearable that is let in", self._granted.is_set)
         return self
 

@@ -6,9 +6,11 @@ Nothing of ours is imported here: what these can do, anybody with the same right
 import base64
 import hashlib
 import hmac
+import http.client
 import http.cookiejar
 import json
 import os
+import socket
 import ssl
 import struct
 import subprocess
@@ -16,15 +18,17 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from lab import LabError
+from lab import PATIENCE_SECONDS, LabError
 
 TIMEOUT_SECONDS = 30.0
 TOTP_STEP_SECONDS = 30
+
+T = TypeVar("T")
 
 DCMTK = "/usr/bin"
 """pynetdicom brings programs of the same names, which come first in our environment."""
@@ -39,7 +43,10 @@ class Page(NamedTuple):
 
 
 class Browser:
-    """A browser that trusts one CA: cookies, forms, JSON. Raises LabError with the page's words."""
+    """A browser that trusts one CA: cookies, forms, JSON. Raises LabError with the page's words.
+
+    Whoever sits before it loads a page again that nobody answered, and takes no for an answer.
+    """
 
     def __init__(self, address: str, ca: str | bytes) -> None:
         """``ca``: the authority that was installed, PEM (str) or DER (bytes)."""
@@ -59,7 +66,7 @@ class Browser:
         return self._good(self.ask("POST", path, form or {}))
 
     def ask(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Page:
-        """One request, whatever its answer. OSError if nobody answers."""
+        """One request, whatever its answer. OSError if nobody answers for a minute."""
         headers = {"Accept": "application/json", "Origin": self.address}
         content = None
         if body is not None:
@@ -67,19 +74,26 @@ class Browser:
             headers["Content-Type"] = "application/json"
         url = urllib.parse.urljoin(self.address, path)
         request = urllib.request.Request(url, content, headers, method=method)
+        return _patiently(lambda: self._once(request))
+
+    def _once(self, request: urllib.request.Request) -> Page:
         try:
             with self._opener.open(request, timeout=TIMEOUT_SECONDS) as answer:
                 return Page(answer.status, _body(answer.read()), answer.url)
         except urllib.error.HTTPError as error:
             with error:
-                return Page(error.code, _body(error.read()), url)
+                return Page(error.code, _body(error.read()), request.full_url)
 
     def download(self, path: str) -> bytes:
-        """The bytes behind a link."""
+        """The bytes behind a link. HTTPError for a refusal."""
         url = urllib.parse.urljoin(self.address, path)
-        with self._opener.open(urllib.request.Request(url), timeout=TIMEOUT_SECONDS) as answer:
-            content: bytes = answer.read()
-        return content
+
+        def once() -> bytes:
+            with self._opener.open(urllib.request.Request(url), timeout=TIMEOUT_SECONDS) as answer:
+                content: bytes = answer.read()
+            return content
+
+        return _patiently(once)
 
     @staticmethod
     def _good(page: Page) -> Any:
@@ -87,6 +101,20 @@ class Browser:
             said = page.body.get("detail", page.body) if isinstance(page.body, dict) else page.body
             raise LabError(f"{page.url} answers {page.status}: {str(said)[:300]}")
         return page.body
+
+
+def _patiently(once: Callable[[], T]) -> T:
+    """Ask until somebody answers; the last OSError if nobody does for a minute."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return once()
+        except urllib.error.HTTPError:
+            raise  # an answer
+        except (OSError, http.client.HTTPException):
+            if time.monotonic() > until:
+                raise
+        time.sleep(0.1)
 
 
 def _body(content: bytes) -> Any:
@@ -156,6 +184,11 @@ class Modality:
             env=os.environ | {"TCP_NODELAY": "1"},
         )
         return done.returncode == 0
+
+    def reaches(self) -> bool:
+        """Whether anything listens there, which a modality tells from a refusal."""
+        with socket.socket() as tried:
+            return tried.connect_ex(("127.0.0.1", self._port)) == 0
 
     def echo(self) -> bool:
         """C-ECHO: whether we are let in."""

@@ -36,6 +36,13 @@ SCANNER = "US-ROOM1"
 DEPARTMENT = "03.01"
 """Respiratory medicine."""
 
+COMPLAINT = "咳嗽、发热三天，呼吸急促"
+OPINION = {
+    "findings": "右下肺斑片影，边界不清；双侧胸腔未见积液。",
+    "conclusion": "社区获得性肺炎，重症待排。",
+    "advice": "1. 吸氧，抗感染治疗；2. 四小时后复评，SpO₂ 低于 92 % 时转诊。",
+}
+
 
 @dataclass
 class Story:
@@ -148,6 +155,7 @@ def admit_scanner(story: Story) -> str:
     """An unknown modality is refused, shown, and let in by one click."""
     nurse = story.at("nurse")
     modality = Modality(SCANNER, story.box.dicom_port)
+    wait_until("a port for modalities", modality.reaches)
     if modality.echo():
         raise LabError("a modality that nobody knows was let in")
 
@@ -188,8 +196,8 @@ def send_images(story: Story, folder: Path) -> str:
     """CT, ultrasound and a noisy series by storescu; the patient is known by two identifiers."""
     who = Labelled(PATIENT, story.seen["number"], BIRTH, "M")
     files = scans(folder, who, SLICES)
-    if not Modality(SCANNER, story.box.dicom_port).send(*files):
-        raise LabError("storescu was not answered with Success for every image")
+    modality = Modality(SCANNER, story.box.dicom_port)  # which sends again what nobody took
+    wait_until("Success for every image", lambda: modality.send(*files))
     story.pixels = sorted(pixel_hash(path) for path in files)
     nurse, patient = story.at("nurse"), story.seen["patient"]
 
@@ -243,9 +251,15 @@ def triage(story: Story) -> str:
     doctor, patient = story.at("doctor"), story.seen["patient"]
     by_eye = {"consciousness": "A", "oxygen": 0}
     story.at("nurse").post(f"/patients/{patient}/vitals", by_eye)
-    doctor.post(f"/patients/{patient}/triage")
-    newest = doctor.get(f"/patients/{patient}/triage")["newest"]
-    said = newest["suggested"]
+    said: dict[str, Any] = {}
+
+    def spoken() -> bool:
+        """Asked again until the model speaks too: it may just be starting."""
+        doctor.post(f"/patients/{patient}/triage")
+        said.update(doctor.get(f"/patients/{patient}/triage")["newest"]["suggested"])
+        return said["forecast"]["probability"] is not None
+
+    wait_until("a suggestion with the model's word", spoken)
     level, score = said["acuity"]["level"], said["news2"]["at_least"]
     decision = {"verdict": "accepted", "level": level}
     doctor.post(f"/patients/{patient}/triage/{said['suggestion_id']}", decision)
@@ -253,8 +267,6 @@ def triage(story: Story) -> str:
     if after["decided"]["verdict"] != "accepted":
         raise LabError("the suggestion is not accepted")
     risk = said["forecast"]["probability"]
-    if risk is None:
-        raise LabError(f"the model says nothing: {said['forecast']['silence']}")
     return f"NEWS2 {score}, the model's risk {risk:.2f}; level {level} accepted by 周医生"
 
 
@@ -271,20 +283,21 @@ def profile(story: Story) -> str:
 
 
 def ask(story: Story) -> str:
-    """The doctor asks, with complaint, department and the patient's recorded consent."""
+    """The doctor opens triage's draft and asks: complaint, department, recorded consent."""
     doctor, patient = story.at("doctor"), story.seen["patient"]
+    (draft,) = doctor.get(f"/patients/{patient}/consultations")["board"]["open"]
     wanted = {
-        "complaint": "咳嗽、发热三天，呼吸急促",
+        "complaint": COMPLAINT,
         "department": DEPARTMENT,
         "studies": story.studies,
         "ask": True,
         "consent": True,
         "consent_given_by": PATIENT,
     }
-    made = doctor.post(f"/patients/{patient}/consultations", wanted)
-    story.seen["case"] = made["id"]
+    story.seen["case"] = case = draft["id"]
+    doctor.post(f"/consultations/{case}", wanted)
     story.seen["asked"] = str(time.monotonic())
-    return f"pending as {made['id'][:8]}…, with {len(story.studies)} studies and recorded consent"
+    return f"pending as {case[:8]}…, with {len(story.studies)} studies and recorded consent"
 
 
 def accept(story: Story) -> str:
@@ -366,12 +379,7 @@ def certify(story: Story) -> str:
 def sign(story: Story) -> str:
     """The expert writes, and signs with the key that only the passphrase opens."""
     expert, case = story.at("expert"), story.seen["case"]
-    written = {
-        "findings": "右下肺斑片影，边界不清；双侧胸腔未见积液。",
-        "conclusion": "社区获得性肺炎，重症待排。",
-        "advice": "1. 吸氧，抗感染治疗；2. 四小时后复评，SpO₂ 低于 92 % 时转诊。",
-    }
-    expert.post(f"/cases/{case}/opinion", written)
+    expert.post(f"/cases/{case}/opinion", OPINION)
     to_sign = expert.get(f"/cases/{case}/opinion/sign")["to_sign"]
     made = expert.post(f"/cases/{case}/opinion/sign", signed_body(to_sign))
     story.seen["opinion"] = made["id"]

@@ -1,7 +1,9 @@
 """What every test may ask for by name."""
 
+import pytest
 from hypothesis import HealthCheck, settings
 
+pytest.register_assert_rewrite("support.telling_checks")
 pytest_plugins = ("support.lab_fixtures", "support.browser")
 
 # How long an example takes says how busy the machine is, and nothing of what is tested.

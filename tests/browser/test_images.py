@@ -12,6 +12,14 @@ from support.browser import Pages, Site, assert_clean
 from support.modality import association, series, storescu
 
 SIZES = ("desktop", "phone")
+SLICES = 7
+"""By its length the stack is known: others send images to the same box."""
+
+
+def stacks(site: Site) -> list[str]:
+    """Ids of the studies that are this module's stack: one, or none yet."""
+    studies = site.clinic.of(Role.DOCTOR).caller.get("/imaging").body["studies"]
+    return [study["id"] for study in studies if study["stored"] == SLICES]
 
 
 def test_a_stranger_appears_on_the_open_page_and_one_click_lets_it_in(
@@ -29,16 +37,15 @@ def test_a_stranger_appears_on_the_open_page_and_one_click_lets_it_in(
     row.get_by_role("button", name="允许接入").click()
     expect(page.get_by_role("row").filter(has_text="测试nurse.one")).to_be_visible()
     us = Path(str(get_testdata_file("examples_rgb_color.dcm")))
-    files = [us, *series(tmp_path, 5)]
+    files = [us, *series(tmp_path, SLICES)]
     assert storescu(port, files, title="US-ROOM-2").good == files
     doctor = site.clinic.of(Role.DOCTOR).caller
-    wait_until("studies at the clinic", lambda: len(doctor.get("/imaging").body["studies"]) == 2)
-    studies = doctor.get("/imaging").body["studies"]
-    (ct,) = (study["id"] for study in studies if study["modalities"] == ["CT"])
+    wait_until("the stack at the clinic", lambda: bool(stacks(site)))
+    (ct,) = stacks(site)
 
     def pictures() -> bool:
         images = doctor.get(f"/studies/{ct}").body["found"]["images"]
-        return len(images) == 5 and all(image["preview"] for image in images)
+        return len(images) == SLICES and all(image["preview"] for image in images)
 
     wait_until("previews", pictures)
 
@@ -53,13 +60,12 @@ def test_lists_of_images_and_modalities(clinic_page: Pages, path: str, size: str
 
 @pytest.mark.parametrize("size", SIZES)
 def test_a_stack_is_paged_through(clinic_page: Pages, site: Site, size: str) -> None:
-    studies = site.clinic.of(Role.DOCTOR).caller.get("/imaging").body["studies"]
-    (ct,) = (study["id"] for study in studies if study["modalities"] == ["CT"])
+    (ct,) = stacks(site)
     page = clinic_page(Role.DOCTOR, f"/studies/{ct}", size)
     slider = page.get_by_role("slider", name="图像序列")
-    expect(page.get_by_text("3 / 5")).to_be_visible()
+    expect(page.get_by_text("4 / 7")).to_be_visible()
     slider.press("ArrowRight")
-    expect(page.get_by_text("4 / 5")).to_be_visible()
+    expect(page.get_by_text("5 / 7")).to_be_visible()
     picture = page.locator(".stack > img")
     assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") == 64
     page.get_by_role("button", name="高对比").click()
