@@ -201,7 +201,8 @@ case $verb in
   demo) setup runtime "${runtime_packages[@]}" "${demo_packages[@]}"; exec python deploy/demo.py "$@" ;;
   test)
     setup dev "${runtime_packages[@]}" "${test_packages[@]}"
-    [ $# -gt 0 ] || lint
+    # Most tests wait for programs: three at a time keep two cores busy.
+    [ $# -gt 0 ] || { lint; set -- --numprocesses 3 --dist loadfile; }
     exec python -m pytest "$@" ;;
   lint) setup dev python3-venv; lint ;;
   web) setup runtime python3-venv ;;
