@@ -69,17 +69,20 @@ def _tables(story: Story) -> None:
         def rows(query: str) -> list[tuple[str, ...]]:
             return database.execute(query).fetchall()
 
-        records = {kind: int(n) for kind, n in rows("SELECT kind, count(*) FROM record GROUP BY 1")}
-        sheets = {kind: int(n) for kind, n in rows("SELECT kind, count(*) FROM sheet GROUP BY 1")}
+        def numbers(query: str) -> dict[str, int]:
+            return {name: int(number) for name, number in rows(query)}
+
+        records = numbers("SELECT kind, count(*) FROM record GROUP BY 1")
+        sheets = numbers("SELECT kind, count(*) FROM sheet GROUP BY 1")
         assert {kind: records.get(kind) for kind in ONCE} == ONCE
         assert {kind: sheets.get(kind) for kind in SHEETS} == SHEETS
         moved = "SELECT journal, step, count(*), count(DISTINCT claim) FROM transfer GROUP BY 1, 2"
         found = rows(moved)
         assert {(journal, step): int(n) for journal, step, n, _ in found} == TRANSFERS
         assert {int(claims) for *_, claims in found} == {1}, "more than one claim"
-        logged = dict(rows("SELECT stream, sum(count) FROM log GROUP BY 1"))
-        applied = dict(rows("SELECT stream, count(*) FROM record GROUP BY 1"))
-        last = dict(rows("SELECT stream, max(seq) FROM record GROUP BY 1"))
+        logged = numbers("SELECT stream, sum(count) FROM log GROUP BY 1")
+        applied = numbers("SELECT stream, count(*) FROM record GROUP BY 1")
+        last = numbers("SELECT stream, max(seq) FROM record GROUP BY 1")
         assert logged == applied == last, "a record is lost, or lies in the log twice"
         assert not rows("SELECT code, reason FROM quarantine")
         assert not rows("SELECT code, detail FROM notice")
