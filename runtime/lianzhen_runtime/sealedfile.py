@@ -64,7 +64,10 @@ def _chunks(file: BinaryIO, opened: _Opened) -> Iterator[bytes]:
         (length,) = _LENGTH.unpack(head) if len(head) == _LENGTH.size else (0,)
         if not 0 < length <= MAX_CHUNK_BYTES + 64:
             raise SealBroken("a chunk that was cut off")
-        plain = opened.key.open(file.read(length), _place(opened.nonce, offset))
+        sealed = file.read(length)
+        if len(sealed) < length:  # also where a changed length reaches beyond the file's end
+            raise SealBroken("a chunk that was cut off")
+        plain = opened.key.open(sealed, _place(opened.nonce, offset))
         offset += len(plain)
         yield plain
 

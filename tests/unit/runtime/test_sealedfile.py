@@ -61,6 +61,20 @@ def test_a_changed_bit_is_never_read(tmp_path: Path, keys: FileKeys, at: int, bi
         list(read_sealed(changed, keys, OWNER))
 
 
+def test_a_last_chunk_that_claims_more_than_there_is_is_broken(
+    tmp_path: Path, keys: FileKeys
+) -> None:
+    path = tmp_path / "file"
+    with SealedWriter(path, keys, OWNER) as writer:
+        begin = path.stat().st_size
+        writer.append(b"a" * 20)
+    raw = bytearray(path.read_bytes())
+    raw[begin + 1] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(SealBroken):
+        list(read_sealed(path, keys, OWNER))
+
+
 def test_chunks_belong_to_their_place_and_their_file(tmp_path: Path, keys: FileKeys) -> None:
     one, other = tmp_path / "one", tmp_path / "other"
     for path in (one, other):
