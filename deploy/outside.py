@@ -18,8 +18,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -197,12 +196,3 @@ class Modality:
             [*command, "127.0.0.1", str(self._port)], capture_output=True, check=False
         )
         return done.returncode == 0
-
-
-@contextmanager
-def expecting(what: str) -> Iterator[None]:
-    """Name the stage in what goes wrong inside it."""
-    try:
-        yield
-    except (OSError, KeyError, TypeError, IndexError) as error:
-        raise LabError(f"{what}: {type(error).__name__}: {error}") from error

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Final
 
 from lianzhen_protocol.audit import MAX_APART, STREAM, AuditHead, AuditRows, Verdict
-from lianzhen_protocol.errors import RecordError
 from lianzhen_protocol.identity import NodeId
 from lianzhen_protocol.records import Record
 from lianzhen_protocol.sheets import means
@@ -67,10 +66,9 @@ def _untold(journal: Journal) -> bool:
     return log.audit_end(journal.node).seq > log.audit_told(journal.node)
 
 
-def own_told(page: Page, _record: Record, body: AuditRows) -> None:
+def own_told(page: Page, record: Record, body: AuditRows) -> None:
     """Our own rows, in a record: their head is remembered as told."""
-    if page.origin is not Origin.HERE:
-        raise RecordError("audit rows go up, never down", code="record-misplaced")
+    page.only_from(Origin.HERE, record)
     last = body.rows[-1]
     page.audit_keep_head(AuditHead(page.node, last.seq, last.hash, page.now_ms))
 

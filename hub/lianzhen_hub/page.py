@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from sqlalchemy import Connection
 
 from lianzhen_protocol.audit import HUB_LOG, Action
+from lianzhen_protocol.errors import RecordError
 from lianzhen_protocol.identity import NodeId, uuid7
 from lianzhen_protocol.records import Body, Record
 
@@ -54,5 +55,12 @@ Meaning = Callable[[HubPage, Record, Body], None]
 """What a box's record does. RecordError, with its code, for what cannot be applied."""
 
 Meanings = Mapping[type[Body], Meaning]
+
+
+def misplaced(_page: HubPage, record: Record, _body: Body) -> None:
+    """The meaning of what only the hub may say: RecordError."""
+    raise RecordError(f"{record.kind} goes down, never up", code="record-misplaced")
+
+
 Pages = Callable[[Connection, int, str], HubPage]
 """Makes the page of a transaction: connection, now in ms, author."""

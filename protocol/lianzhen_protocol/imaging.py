@@ -29,6 +29,10 @@ Text = Annotated[str, msgspec.Meta(max_length=400)]
 _UID = re.compile(r"[0-9]+(?:\.[0-9]+)*")  # old modalities do write leading zeros
 
 
+MAX_IMAGES: Final = 5000
+"""Of a study that are shown."""
+
+
 def is_uid(text: str) -> bool:
     """Whether ``text`` can be a UID (PS3.5, 9.1): digits and single dots, 64 characters."""
     return len(text) <= 64 and _UID.fullmatch(text) is not None
@@ -242,6 +246,11 @@ class Scanner(Sheet, frozen=True, kw_only=True):
 ADMITTED, REMOVED, REFUSED = "admitted", "removed", "refused"
 
 # -- what records mean
+
+
+def images_of(sheets: Sheets, study: str) -> list[Instance]:
+    """The images of a study, in reading order."""
+    return sorted(sheets.find(Instance, owner=study, limit=MAX_IMAGES), key=Instance.order)
 
 
 def check_names(node: NodeId | str, body: ImageStored) -> None:

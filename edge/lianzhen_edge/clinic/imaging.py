@@ -12,7 +12,7 @@ from lianzhen_edge.appliance.browser_trust import own_addresses
 from lianzhen_edge.dicom.shelf import Held, Shelf
 from lianzhen_protocol.accounts import CLINICAL, Role
 from lianzhen_protocol.errors import SealBroken
-from lianzhen_protocol.imaging import ADMITTED, SENT, STORED, Instance, Study
+from lianzhen_protocol.imaging import ADMITTED, SENT, STORED, Instance, Study, images_of
 from lianzhen_protocol.people import Patient
 from lianzhen_protocol.sheets import Sheets
 from lianzhen_runtime.errors import LianzhenError
@@ -25,7 +25,6 @@ KEEPERS: Final = CLINICAL | {Role.ADMIN}
 """Who looks after devices."""
 
 _NEWEST: Final = 100
-_IMAGES: Final = 5000
 
 
 class NoSuchImage(LianzhenError):
@@ -55,7 +54,7 @@ class Modality(msgspec.Struct, frozen=True, kw_only=True):
 
 def shown(sheets: Sheets, study: Study) -> Shown:
     """A study with its images."""
-    images = sorted(sheets.find(Instance, owner=study.id, limit=_IMAGES), key=Instance.order)
+    images = images_of(sheets, study.id)
     states = {image.state for image in images}
     worst = next((state for state in ("stored", "sent", "safe") if state in states), "stored")
     if worst == "safe" and study.seen_by:

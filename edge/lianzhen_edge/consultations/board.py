@@ -5,7 +5,7 @@ from collections.abc import Callable
 import msgspec
 
 from lianzhen_edge.journal.states import Item
-from lianzhen_protocol.consultation import Consultation, Event, Person, Refused, State, Who
+from lianzhen_protocol.consultation import Consultation, Event, Person, State, Who
 from lianzhen_protocol.consultation_table import CLINIC_OFFICES
 from lianzhen_protocol.identity import RecordId
 from lianzhen_protocol.matching import inbox_order, urgent
@@ -72,11 +72,6 @@ def own_events(shown: Consultation, items: Items) -> list[Own]:
         for event in (*shown.events, *shown.waiting)
         if event.by.who in CLINIC_OFFICES
     ]
-
-
-def last_refusal(shown: Consultation) -> Refused | None:
-    """What came back last."""
-    return shown.refused[-1] if shown.refused else None
 
 
 def _row(sheets: Sheets, shown: Consultation, items: Items) -> Row:

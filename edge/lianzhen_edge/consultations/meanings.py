@@ -19,21 +19,21 @@ from lianzhen_protocol.sheets import means
 
 def happened(page: Page, record: Record, body: ConsultationEvent) -> None:
     """An own event: shown at once, marked as waiting. RecordError if it is not possible here."""
-    _from(page, Origin.HERE, record)
+    page.only_from(Origin.HERE, record)
     shown = page.get(Consultation, body.event.consultation)
     page.put(_whole(order.propose(shown, body.event)))
 
 
 def ordered(page: Page, record: Record, body: ConsultationOrdered) -> None:
     """The hub's order; RecordError, and it is kept, for what this release cannot follow."""
-    _from(page, Origin.HUB, record)
+    page.only_from(Origin.HUB, record)
     shown = page.get(Consultation, body.event.consultation)
     page.put(_whole(order.ordered(shown, body.event, body.version)))
 
 
 def refused(page: Page, record: Record, body: ConsultationRefused) -> None:
     """An own event does not stand: from now on it is shown with the hub's reason."""
-    _from(page, Origin.HUB, record)
+    page.only_from(Origin.HUB, record)
     shown = page.get(Consultation, body.consultation)
     event = order.find_waiting(shown, body.event_id) if shown else None
     if shown is not None and event is not None:
@@ -45,11 +45,6 @@ def _whole(found: Consultation | Refusal) -> Consultation:
     if isinstance(found, Refusal):
         raise RecordError(found.reason, code=found.code)
     return found
-
-
-def _from(page: Page, origin: Origin, record: Record) -> None:
-    if page.origin is not origin:
-        raise RecordError(f"{record.kind} does not come from there", code="record-misplaced")
 
 
 MEANINGS: Final[Meanings] = dict(

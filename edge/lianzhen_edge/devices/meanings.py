@@ -3,39 +3,14 @@
 from typing import Final
 
 from lianzhen_edge.journal.book import Meanings, Origin, Page
-from lianzhen_protocol import alarms, keepers, wearables
-from lianzhen_protocol.alarms import AlarmAcknowledged, AlarmEnded, AlarmLowered, AlarmRaised
-from lianzhen_protocol.errors import RecordError
+from lianzhen_protocol.common_meanings import BEDSIDE_BODIES, apply_bedside
 from lianzhen_protocol.records import Body, Record
-from lianzhen_protocol.vitals import VitalsReading
-from lianzhen_protocol.wearables import WearableAdded, WearableRevoked
 
 
 def apply(page: Page, record: Record, body: Body) -> None:
     """One record; RecordError for what the hub has no business to say."""
-    if page.origin is not Origin.HERE:
-        raise RecordError(f"{record.kind} goes up, never down", code="record-misplaced")
-    match body:
-        case VitalsReading():
-            keepers.take_reading(page, record.id.hex(), body, page.node)
-        case AlarmRaised():
-            alarms.take_raised(page, record.id.hex(), body)
-        case AlarmAcknowledged():
-            alarms.take_acknowledged(page, body)
-        case AlarmLowered():
-            alarms.take_lowered(page, body)
-        case AlarmEnded():
-            alarms.take_ended(page, body)
-        case WearableAdded():
-            wearables.take_added(page, body, record.created_ms)
-        case WearableRevoked():
-            wearables.take_revoked(page, body, record.created_ms)
-        case _:
-            raise RecordError(f"{record.kind} is none of these", code="record-misplaced")
+    page.only_from(Origin.HERE, record)
+    apply_bedside(page, record, body, alarm_node="")
 
 
-_BODIES: Final = (
-    *(VitalsReading, AlarmRaised, AlarmAcknowledged, AlarmLowered, AlarmEnded),
-    *(WearableAdded, WearableRevoked),
-)
-MEANINGS: Final[Meanings] = dict.fromkeys(_BODIES, apply)
+MEANINGS: Final[Meanings] = dict.fromkeys(BEDSIDE_BODIES, apply)

@@ -46,6 +46,12 @@ class Page(JournalSheets):
         """Note who did what to whose data; ``subject`` is a sheet as ``kind/key``, or a patient."""
         self.audit_row(self.node, self.now_ms, actor, action, subject)
 
+    def only_from(self, origin: Origin, record: Record) -> None:
+        """RecordError for a record that the other side has no business to say."""
+        if self.origin is not origin:
+            way = "goes up, never down" if origin is Origin.HERE else "goes down, never up"
+            raise RecordError(f"{record.kind} {way}", code="record-misplaced")
+
 
 Meaning = Callable[[Page, Record, Body], None]
 """What a record does to the sheets. RecordError, with its code, for what cannot be applied."""

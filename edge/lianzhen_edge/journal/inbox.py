@@ -15,6 +15,7 @@ from lianzhen_protocol.records import RecordRejected, RecordSeen
 from lianzhen_runtime.log import Log
 
 from .book import Meanings, Page, apply
+from .schema import savepoint
 
 _log = Log("lianzhen.inbox")
 
@@ -48,21 +49,16 @@ def take(
 
 def _applied(db: sqlite3.Connection, entry: bytes, page: Page, meanings: Meanings) -> str | None:
     """Apply one record; the code of why it could not be, and then nothing of it happened."""
-    db.execute("SAVEPOINT record")
     try:
-        _apply(db, entry, page, meanings)
+        with savepoint(db):
+            _apply(db, entry, page, meanings)
     except sqlite3.Error:
         raise
     except ProtocolError as error:
-        db.execute("ROLLBACK TO record")
         return error.code
     except Exception:  # noqa: BLE001 - one record's surprise must not stop its stream
         _log.error("a record from the hub surprised us", exc_info=True)
-        db.execute("ROLLBACK TO record")
         return "unexpected"
-    finally:
-        if db.in_transaction:  # a full disk has ended it already
-            db.execute("RELEASE record")
     return None
 
 

@@ -22,7 +22,7 @@ from lianzhen_runtime.errors import Unavailable
 
 from . import inbox
 from .book import Book, Meanings, Origin, Page
-from .schema import place_of, present_epoch
+from .schema import place_of, present_epoch, savepoint
 from .seals import Seals
 
 LOST = (1 << 40) - 1
@@ -171,18 +171,14 @@ class Pen:
         book = Book(
             self._db, self._node, self._seals, self._now_ms(), self._append_new, self._meanings
         )
-        self._db.execute("SAVEPOINT work")
         try:
-            result = work(book)
+            with savepoint(self._db):
+                result = work(book)
         except sqlite3.Error:
             raise
         except Exception as error:  # noqa: BLE001 - handed to its caller
-            self._db.execute("ROLLBACK TO work")
             self._heads.clear()
             return Undone(error)
-        finally:
-            if self._db.in_transaction:  # a full disk has ended it already
-                self._db.execute("RELEASE work")
         self._touched.sheets.update(book.changed)
         return Done(result)
 

@@ -1,6 +1,8 @@
 """The journal's tables. ``MIGRATIONS`` is append-only: a release adds, and never edits."""
 
+import contextlib
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 from lianzhen_protocol.identity import Epoch
@@ -139,6 +141,25 @@ def present_epoch(connection: sqlite3.Connection) -> Epoch:
     """The epoch that records are written in now."""
     (identity,) = connection.execute("SELECT id FROM epoch ORDER BY number DESC LIMIT 1").fetchone()
     return Epoch(identity)
+
+
+@contextlib.contextmanager
+def savepoint(connection: sqlite3.Connection) -> Iterator[None]:
+    """Undo what the block did, and nothing else of the transaction, if it raises.
+
+    A fault of the disk is no fault of the block's: it ends the whole transaction.
+    """
+    connection.execute("SAVEPOINT work")
+    try:
+        yield
+    except sqlite3.Error:
+        raise
+    except BaseException:
+        connection.execute("ROLLBACK TO work")
+        raise
+    finally:
+        if connection.in_transaction:  # a full disk has ended it already
+            connection.execute("RELEASE work")
 
 
 def upgrade(connection: sqlite3.Connection) -> None:

@@ -29,7 +29,7 @@ class ArrivedList(Sheet, frozen=True):
 
 def opinion(page: Page, record: Record, body: OpinionSigned) -> None:
     """RecordError for what is no opinion, or another one under a known id."""
-    _only_down(page, record)
+    page.only_from(Origin.HUB, record)
     try:
         arrive(page, body, page.now_ms)
     except DocumentError as error:
@@ -38,13 +38,8 @@ def opinion(page: Page, record: Record, body: OpinionSigned) -> None:
 
 def revocations(page: Page, record: Record, body: TrustRevocations) -> None:
     """RecordError where a box says so."""
-    _only_down(page, record)
+    page.only_from(Origin.HUB, record)
     page.put(ArrivedList(revocations=body.revocations))
-
-
-def _only_down(page: Page, record: Record) -> None:
-    if page.origin is not Origin.HUB:
-        raise RecordError(f"{record.kind} goes down, never up", code="record-misplaced")
 
 
 MEANINGS: Final[Meanings] = dict(

@@ -24,7 +24,7 @@ from lianzhen_protocol.sheets import means
 
 def stated(page: Page, record: Record, body: CoverageStated) -> None:
     """Insurance as read from the card; the last reading counts."""
-    _from(page, Origin.HERE, record)
+    page.only_from(Origin.HERE, record)
     known = page.get(Coverage, body.patient_id)
     if known is None or known.stated_ms <= body.stated_ms:
         page.put(coverage_of(body))
@@ -32,7 +32,7 @@ def stated(page: Page, record: Record, body: CoverageStated) -> None:
 
 def pending(page: Page, record: Record, body: SettlementPending) -> None:
     """A claim of this box."""
-    _from(page, Origin.HERE, record)
+    page.only_from(Origin.HERE, record)
     page.put(Settlement(claim=body))
 
 
@@ -67,16 +67,11 @@ def reverse(page: Page, record: Record, body: SettlementReversed) -> None:
 
 
 def _known(page: Page, record: Record, claim_id: str) -> Settlement:
-    _from(page, Origin.HUB, record)
+    page.only_from(Origin.HUB, record)
     found = page.get(Settlement, claim_id)
     if found is None:
         raise RecordError("the hub speaks of a claim that is not here", code="settlement-unknown")
     return found
-
-
-def _from(page: Page, origin: Origin, record: Record) -> None:
-    if page.origin is not origin:
-        raise RecordError(f"{record.kind} does not come from there", code="record-misplaced")
 
 
 MEANINGS: Final[Meanings] = dict(

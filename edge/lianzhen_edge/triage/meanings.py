@@ -4,15 +4,13 @@ from typing import Final
 
 from lianzhen_edge.journal.book import Meanings, Origin, Page
 from lianzhen_protocol import triage
-from lianzhen_protocol.errors import RecordError
 from lianzhen_protocol.records import Body, Record
 from lianzhen_protocol.triage import SpO2ScaleSet, TriageDecided, TriageSuggested
 
 
 def apply(page: Page, record: Record, body: Body) -> None:
     """One record; RecordError for what the hub has no business to say."""
-    if page.origin is not Origin.HERE:
-        raise RecordError(f"{record.kind} goes up, never down", code="record-misplaced")
+    page.only_from(Origin.HERE, record)
     triage.apply(page, body)
 
 

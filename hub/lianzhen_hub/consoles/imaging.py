@@ -16,7 +16,7 @@ from lianzhen_hub.page import HubPage
 from lianzhen_protocol.accounts import Actor, Role
 from lianzhen_protocol.consultation import Consultation, State
 from lianzhen_protocol.errors import SealBroken
-from lianzhen_protocol.imaging import SAFE, Instance, Study
+from lianzhen_protocol.imaging import SAFE, Instance, Study, images_of
 from lianzhen_protocol.sheets import Sheets
 from lianzhen_runtime.errors import LianzhenError
 from lianzhen_runtime.web.routes import Routes, Visit
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 EXPERTS: Final = frozenset({Role.EXPERT})
 ADMINS: Final = frozenset({Role.ADMIN})
 _NEWEST: Final = 200
-_IMAGES: Final = 5000
 
 
 class NoSuchImage(LianzhenError):
@@ -48,7 +47,7 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
 
 def shown(sheets: Sheets, study: Study) -> Shown:
     """A study with its images."""
-    images = sorted(sheets.find(Instance, owner=study.id, limit=_IMAGES), key=Instance.order)
+    images = images_of(sheets, study.id)
     arrived = sum(image.state == SAFE for image in images)
     return Shown(study=study, images=images, arrived=arrived)
 

@@ -3,7 +3,7 @@
 from typing import Final
 
 from lianzhen_hub.ingest.projector import RECEIPTS
-from lianzhen_hub.page import HubPage, Meanings
+from lianzhen_hub.page import HubPage, Meanings, misplaced
 from lianzhen_protocol.consultation import (
     STREAM,
     Consultation,
@@ -17,8 +17,7 @@ from lianzhen_protocol.consultation import (
 )
 from lianzhen_protocol.consultation_order import decide, refuse
 from lianzhen_protocol.consultation_table import CLINIC_OFFICES
-from lianzhen_protocol.errors import RecordError
-from lianzhen_protocol.records import Body, Record, RecordRejected
+from lianzhen_protocol.records import Record, RecordRejected
 from lianzhen_protocol.sheets import means
 
 from .history import stand
@@ -63,14 +62,10 @@ def _refuse(page: HubPage, record: Record, event: Event, refusal: Refusal) -> No
     page.send(page.node, RECEIPTS, rejected)
 
 
-def _misplaced(_page: HubPage, record: Record, _body: Body) -> None:
-    raise RecordError(f"{record.kind} goes down, never up", code="record-misplaced")
-
-
 MEANINGS: Final[Meanings] = dict(
     [
         means(ConsultationEvent, judge),
-        means(ConsultationOrdered, _misplaced),
-        means(ConsultationRefused, _misplaced),
+        means(ConsultationOrdered, misplaced),
+        means(ConsultationRefused, misplaced),
     ]
 )

@@ -4,12 +4,12 @@ from typing import Final
 
 import msgspec
 
-from lianzhen_hub.page import HubPage, Meanings
+from lianzhen_hub.page import HubPage, Meanings, misplaced
 from lianzhen_protocol import postings, settlement
 from lianzhen_protocol.errors import RecordError
 from lianzhen_protocol.fees import year_of
 from lianzhen_protocol.ledger import Step, about
-from lianzhen_protocol.records import Body, Record
+from lianzhen_protocol.records import Record
 from lianzhen_protocol.settlement import (
     STREAM,
     Coverage,
@@ -129,16 +129,12 @@ def answer(page: HubPage, known: Settlement) -> None:
         page.send(known.node, STREAM, known.reversal)
 
 
-def _misplaced(_page: HubPage, record: Record, _body: Body) -> None:
-    raise RecordError(f"{record.kind} goes down, never up", code="record-misplaced")
-
-
 MEANINGS: Final[Meanings] = dict(
     [
         means(CoverageStated, stated),
         means(SettlementPending, pending),
-        means(SettlementPosted, _misplaced),
-        means(SettlementDifference, _misplaced),
-        means(SettlementReversed, _misplaced),
+        means(SettlementPosted, misplaced),
+        means(SettlementDifference, misplaced),
+        means(SettlementReversed, misplaced),
     ]
 )

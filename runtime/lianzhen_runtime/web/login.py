@@ -180,6 +180,12 @@ def routes(doorman: Doorman) -> Routes:
         answer.del_cookie(console.cookie, secure=True, httponly=True, samesite="Strict")
         return answer
 
+    _own_account(found, doorman)
+    _second_factor(found, doorman)
+    return found
+
+
+def _own_account(found: Routes, doorman: Doorman) -> None:
     @found.get("/account", roles=SIGNED_IN, early=True)
     async def own(visit: Visit) -> web.Response:
         account = _seated(visit).account
@@ -203,9 +209,6 @@ def routes(doorman: Doorman) -> Routes:
             must = seat.account.secret.must_change
             return _again(visit, "login/password.html", error, "/", must=must)
         return visit.see_other("/")
-
-    _second_factor(found, doorman)
-    return found
 
 
 def _second_factor(found: Routes, doorman: Doorman) -> None:
