@@ -1,11 +1,14 @@
 """A program of ours as a child of another: started, started again, and never left behind.
 
 The kernel ends the child with its parent (PR_SET_PDEATHSIG, through setpriv), so its loop must
-live as long as the program: the signal follows the thread that started the child.
+live as long as the program: the signal follows the thread that started the child. A parent that
+dies before the child has asked for that signal would leave it behind, so the child looks whose it
+is, once it has asked, and only then begins.
 """
 
 import asyncio
 import contextlib
+import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,7 +18,13 @@ from .errors import Unavailable
 from .log import Log
 
 _STEP_SECONDS: Final = 10.0
+_IF_STILL_OURS: Final = '[ "$PPID" = "$0" ] && exec "$@"'
 _log = Log("lianzhen.child")
+
+
+def still_ours(command: Sequence[str]) -> list[str]:
+    """Words that run ``command`` only as a child of this process; to stand behind setpriv's."""
+    return ["/bin/sh", "-c", _IF_STILL_OURS, str(os.getpid()), *command]
 
 
 class ChildDied(OSError):
@@ -49,7 +58,7 @@ class Child:
         if setpriv is None:
             raise Unavailable("setpriv is not installed; install the package util-linux")
         self._process = process = await asyncio.create_subprocess_exec(
-            *(setpriv, "--pdeathsig", "KILL", "--", *self._command),
+            *(setpriv, "--pdeathsig", "KILL", "--", *still_ours(self._command)),
             env=self._environment,
             start_new_session=True,  # a Ctrl-C at the parent is for the parent
             stdin=asyncio.subprocess.DEVNULL,

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from .broker_log import Sessions
+from .child import still_ours
 from .errors import Unavailable
 from .files import PRIVATE, private_folder, write_durably
 from .log import Log
@@ -177,7 +178,8 @@ class Mosquitto:
         if (owner := self._owner()) is not None:
             ids = (str(owner.pw_uid), str(owner.pw_gid))
             command += ["--reuid", ids[0], "--regid", ids[1], "--clear-groups"]
-        return [*command, "--", _program("mosquitto", "mosquitto"), "-c", CONFIGURATION]
+        program = [_program("mosquitto", "mosquitto"), "-c", CONFIGURATION]
+        return [*command, "--", *still_ours(program)]
 
     def _owner(self) -> pwd.struct_passwd | None:
         """Whom the broker runs as; None where we are no root and it runs as we do."""
