@@ -118,6 +118,11 @@ class Forecast(msgspec.Struct, frozen=True, kw_only=True):
             return False
         return self.probability >= self.threshold
 
+    @property
+    def away(self) -> bool:
+        """Nobody answered: worth asking again with the same signs, as no other silence is."""
+        return any(each.code is Abstained.MODEL_AWAY for each in self.silence)
+
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
     """What of the patient matters here."""

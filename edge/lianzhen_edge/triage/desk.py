@@ -118,15 +118,19 @@ class TriageDesk:
         self._drafts = drafts
         self.table = table or shipped_table()
 
-    async def look(self, subject_id: str) -> None:
-        """Suggest, if the vitals of this patient are enough and say something new."""
+    async def look(self, subject_id: str) -> TriageSuggested | None:
+        """Suggest, if the vitals of this patient are enough and say something new.
+
+        What would be suggested now, whether it was news or not; None if the vitals are too few.
+        """
         sheets, now_ms = self._journal.sheets, self._now_ms()
         if sheets.get(Patient, subject_id) is None:
-            return  # a device that nobody wears by name
+            return None  # a device that nobody wears by name
         subject = subject_of(sheets, subject_id, now_ms)
         observed = observed_of(sheets, subject_id, now_ms)
         if _exempt(subject) or enough(observed, subject.scale):
-            await self._suggest(subject, observed, None)
+            return await self._suggest(subject, observed, None)
+        return None
 
     async def suggest(self, patient_id: str, by: Clinician) -> TriageSuggested:
         """A suggestion that somebody asked for; it is always made."""

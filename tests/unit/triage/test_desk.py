@@ -234,6 +234,20 @@ async def test_new_vitals_are_enough_to_have_a_suggestion(clinic: Clinic) -> Non
     assert clinic.suggestions(other) == []
 
 
+async def test_a_model_that_was_away_is_asked_again_with_the_same_vitals(clinic: Clinic) -> None:
+    patient = await clinic.register()
+    async with watching(clinic):
+        await clinic.measure(patient, ILL)
+        await until(clinic, patient, lambda count: count == 1)
+        clinic.now_ms += 1_000
+        async with serving(application(Model()), path=clinic.folder / SOCKET):
+            await until(clinic, patient, lambda count: count == 2)
+    old, new = (each.suggested.forecast for each in clinic.suggestions(patient))
+    assert silence(old) == [Abstained.MODEL_AWAY]
+    assert new is not None
+    assert new.raised
+
+
 async def test_a_single_red_sign_is_enough(clinic: Clinic) -> None:
     patient = await clinic.register()
     async with watching(clinic):
