@@ -42,7 +42,6 @@ class Disk(msgspec.Struct, frozen=True):
 
 def progress(box: "Box") -> list[Progress]:
     """Every stream of this box."""
-    seen = box.journal.seen_counts()
     return [
         Progress(
             stream=each.stream,
@@ -50,7 +49,7 @@ def progress(box: "Box") -> list[Progress]:
             sent=max(box.sent(each.stream), each.committed),
             committed=each.committed,
             safe=each.safe,
-            seen=seen.get(each.stream, 0),
+            seen=each.seen,
             waiting=each.last - each.committed,
             oldest_ms=each.oldest_ms,
         )

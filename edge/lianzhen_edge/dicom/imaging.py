@@ -35,6 +35,7 @@ from lianzhen_runtime.log import Log
 from lianzhen_runtime.sealedfile import read_sealed, write_sealed
 from lianzhen_runtime.web.live import Live
 
+from . import waiting
 from .arrival import FOLDER, Admissions, Called, Caller, Kept
 from .intake import Intake
 from .preview import NoPreview, PreviewWorker
@@ -242,6 +243,7 @@ class Imaging:
 
     async def _keep_room(self) -> None:
         """While the disk is short, forget the oldest segments that the hub has all of."""
+        await self._journal.transact(waiting.begin)
         await self.intake.caught_up.wait()
         while True:
             await self.make_room()

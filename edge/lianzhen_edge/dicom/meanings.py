@@ -12,8 +12,9 @@ from lianzhen_protocol.imaging import (
     ScannerRemoved,
     StudySeen,
 )
-from lianzhen_protocol.joins import patient_of
 from lianzhen_protocol.records import Body, Record
+
+from . import waiting
 
 
 def apply(page: Page, record: Record, body: Body) -> None:
@@ -21,9 +22,9 @@ def apply(page: Page, record: Record, body: Body) -> None:
     match page.origin, body:
         case Origin.HERE, ImageStored():
             imaging.check_names(page.node, body)
-            imaging.stored(page, page.node, body, patient_of(page, body.study))
+            waiting.stored(page, body)
         case Origin.HUB, ImageReceived():
-            imaging.received(page, body)
+            waiting.received(page, body)
         case Origin.HUB, StudySeen():
             imaging.seen(page, body)
         case Origin.HERE, ScannerAdmitted():

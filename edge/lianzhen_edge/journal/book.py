@@ -46,6 +46,21 @@ class Page(JournalSheets):
         """Note who did what to whose data; ``subject`` is a sheet as ``kind/key``, or a patient."""
         self.audit_row(self.node, self.now_ms, actor, action, subject)
 
+    def is_counted(self, name: str) -> bool:
+        """Whether a tally was ever begun."""
+        row = self._db.execute("SELECT 1 FROM tally WHERE name = ?", (name,)).fetchone()
+        return row is not None
+
+    def count(self, name: str, count: int, size: int) -> None:
+        """Add to a tally what only this disk holds, or take off what the hub has now."""
+        moved = self.now_ms if count < 0 else None
+        self._db.execute(
+            "INSERT INTO tally VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET"
+            " count = count + excluded.count, bytes = bytes + excluded.bytes,"
+            " moved_ms = coalesce(excluded.moved_ms, moved_ms)",
+            (name, count, size, moved),
+        )
+
     def only_from(self, origin: Origin, record: Record) -> None:
         """RecordError for a record that the other side has no business to say."""
         if self.origin is not origin:

@@ -97,7 +97,7 @@ class Pen:
         head = self._head(name, lane)
         known = _known(self._db, [identity for identity, _ in batch])
         now = self._now_ms()
-        answer, rows, items = [], [], []
+        answer, rows, items, size = [], [], [], 0
         for identity, entry in batch:
             if identity in known:
                 answer.append(Placed(*known[identity], False))
@@ -105,6 +105,7 @@ class Pen:
             head.last += 1
             head.last_hash = chain.extend(head.last_hash, entry)
             sealed = self._seals.seal(self._epoch, name, head.last, entry)
+            size += len(sealed)
             rows.append((place_of(head.id, head.last), now, head.last_hash, sealed))
             items.append((identity, head.id, head.last))
             known[identity] = (name, head.last)
@@ -116,8 +117,9 @@ class Pen:
             items,
         )
         self._db.execute(
-            "UPDATE stream SET last = ?, last_hash = ? WHERE id = ?",
-            (head.last, head.last_hash, head.id),
+            "UPDATE stream SET last = ?, last_hash = ?, waiting_bytes = waiting_bytes + ?"
+            " WHERE id = ?",
+            (head.last, head.last_hash, size, head.id),
         )
         self._touched.streams.add(name)
         return answer
@@ -127,12 +129,10 @@ class Pen:
         for epoch, move in moves:
             if epoch != self._epoch:
                 continue
-            number, safe = self._db.execute(
-                "SELECT id, safe FROM stream WHERE name = ?", (move.stream,)
+            number, committed, safe = self._db.execute(
+                "SELECT id, committed, safe FROM stream WHERE name = ?", (move.stream,)
             ).fetchone()
-            self._db.execute(
-                "UPDATE stream SET committed = ? WHERE id = ?", (move.committed, number)
-            )
+            self._commit(number, committed, move.committed)
             if move.safe > safe:
                 edge = place_of(number, move.safe)
                 self._db.execute(
@@ -145,6 +145,22 @@ class Pen:
                     (place_of(number, safe), edge),
                 )
 
+    def _commit(self, number: int, before: int, committed: int) -> None:
+        """Move a stream's mark, and what waits with it: back as well, for a restored hub."""
+        edges = place_of(number, min(before, committed)), place_of(number, max(before, committed))
+        (size,) = self._db.execute(
+            "SELECT coalesce(sum(length(sealed)), 0) FROM outbox WHERE place > ? AND place <= ?",
+            edges,
+        ).fetchone()
+        self._db.execute(
+            "UPDATE stream SET committed = ?, waiting_bytes = waiting_bytes - ?,"
+            " committed_ms = iif(? > committed, ?, committed_ms) WHERE id = ?",
+            (
+                *(committed, size if committed > before else -size),
+                *(committed, self._now_ms(), number),
+            ),
+        )
+
     def fork(self, reason: ForkReason, leaving: Epoch) -> None:
         """Move all that is not safe into a new epoch, unless ``leaving`` was left already."""
         if leaving != self._epoch:
@@ -153,12 +169,12 @@ class Pen:
         new = self._new_epoch(old, reason)
         for number, name, safe in self._db.execute("SELECT id, name, safe FROM stream").fetchall():
             self._touched.streams.add(name)
-            last, hash_ = self._renumber(number, name, safe, old, new)
+            last, hash_, size = self._renumber(number, name, safe, old, new)
             genesis = chain.genesis(self._node, new, name)
             self._db.execute(
-                "UPDATE stream SET last = ?, last_hash = ?, committed = 0, safe = 0, safe_hash = ?"
-                " WHERE id = ?",
-                (last, hash_, genesis, number),
+                "UPDATE stream SET last = ?, last_hash = ?, committed = 0, safe = 0, safe_hash = ?,"
+                " waiting_bytes = ? WHERE id = ?",
+                (last, hash_, genesis, size, number),
             )
         self._heads.clear()
         self._epoch = new
@@ -257,9 +273,9 @@ class Pen:
 
     def _renumber(
         self, number: int, name: str, safe: int, old: Epoch, new: Epoch
-    ) -> tuple[int, bytes]:
-        """Move a stream's unsafe records to 1, 2, ... of a new epoch; its new last and hash."""
-        seq, hash_ = 0, chain.genesis(self._node, new, name)
+    ) -> tuple[int, bytes, int]:
+        """Move a stream's unsafe records to 1, 2, ... of a new epoch; its new last, hash, size."""
+        seq, hash_, size = 0, chain.genesis(self._node, new, name), 0
         lost: list[int] = []
         floor, done, ceiling = place_of(number, 0), place_of(number, 0), place_of(number + 1, 0)
         query = (
@@ -276,12 +292,13 @@ class Pen:
                 seq += 1
                 hash_ = chain.extend(hash_, entry)
                 fresh = self._seals.seal(new, name, seq, entry)
+                size += len(fresh)
                 self._db.execute(
                     "UPDATE outbox SET place = ?, chain = ?, sealed = ? WHERE place = ?",
                     (floor + seq, hash_, fresh, done),
                 )
         self._renumber_items(number, safe, lost)
-        return seq, hash_
+        return seq, hash_, size
 
     def _renumber_items(self, number: int, safe: int, lost: list[int]) -> None:
         """Let items follow their records; those of lost records say so, and never get further."""

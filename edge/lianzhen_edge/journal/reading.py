@@ -39,6 +39,14 @@ class Rejection(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Tally(NamedTuple):
+    """So many things of so many bytes that only this disk holds."""
+
+    items: int
+    size: int
+    moved_ms: int | None
+
+
 class Opening(NamedTuple):
     """What a session's hello says of this journal, all of one moment."""
 
@@ -170,12 +178,18 @@ class JournalReader:
         """Every stream in numbers, for status pages and metrics."""
         rows = self._db.execute(
             "SELECT name, last, committed, safe, (SELECT put_ms FROM outbox"
-            " WHERE place = stream.id << 40 | (stream.committed + 1)) FROM stream ORDER BY name"
+            " WHERE place = stream.id << 40 | (stream.committed + 1)),"
+            " waiting_bytes, committed_ms, seen_count, rejected_count FROM stream ORDER BY name"
         )
-        return [
-            StreamState(stream=name, last=last, committed=committed, safe=safe, oldest_ms=oldest)
-            for name, last, committed, safe, oldest in rows
-        ]
+        fields = StreamState.__struct_fields__
+        return [StreamState(**dict(zip(fields, row, strict=True))) for row in rows]
+
+    def tally(self, name: str) -> Tally:
+        """What waits here and is no record, by its name."""
+        row = self._db.execute(
+            "SELECT count, bytes, moved_ms FROM tally WHERE name = ?", (name,)
+        ).fetchone()
+        return Tally(*row) if row else Tally(0, 0, None)
 
     def item(self, identity: bytes, sent: Callable[[str], int]) -> Item | None:
         """A record by its id; ``sent`` says how far a stream was handed to the line."""
@@ -199,14 +213,6 @@ class JournalReader:
             seen_by=seen_by,
             seen_ms=seen_ms,
         )
-
-    def seen_counts(self) -> dict[str, int]:
-        """How many records of each stream a person at the hub opened."""
-        rows = self._db.execute(
-            "SELECT name, count(*) FROM item JOIN stream ON stream.id = item.stream"
-            " WHERE seen_ms IS NOT NULL GROUP BY name"
-        )
-        return dict(rows.fetchall())
 
     def rejections(self, limit: int) -> list[Rejection]:
         """What the hub could not apply, or this disk lost: the newest first."""

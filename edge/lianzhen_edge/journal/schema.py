@@ -119,6 +119,39 @@ MIGRATIONS = (
         PRIMARY KEY (log, seq, hash)
     ) WITHOUT ROWID;
     """,
+    # What operators see is counted in the transaction that changes it: no page walks a backlog.
+    """
+    ALTER TABLE stream ADD COLUMN waiting_bytes INTEGER NOT NULL DEFAULT 0; -- sealed, uncommitted
+    ALTER TABLE stream ADD COLUMN committed_ms INTEGER; -- when the hub's word last moved the mark
+    ALTER TABLE stream ADD COLUMN seen_count INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE stream ADD COLUMN rejected_count INTEGER NOT NULL DEFAULT 0;
+    UPDATE stream SET
+        waiting_bytes = (SELECT coalesce(sum(length(sealed)), 0) FROM outbox
+            WHERE place > (stream.id << 40 | stream.committed) AND place < (stream.id + 1) << 40),
+        seen_count = (SELECT count(*) FROM item WHERE stream = stream.id AND seen_ms IS NOT NULL),
+        rejected_count =
+            (SELECT count(*) FROM item WHERE stream = stream.id AND rejected IS NOT NULL);
+    CREATE INDEX item_rejected ON item (id) WHERE rejected IS NOT NULL;
+    CREATE TRIGGER item_seen AFTER UPDATE OF seen_ms ON item
+        WHEN OLD.seen_ms IS NULL AND NEW.seen_ms IS NOT NULL
+    BEGIN
+        UPDATE stream SET seen_count = seen_count + 1 WHERE id = NEW.stream;
+    END;
+    CREATE TRIGGER item_rejected AFTER UPDATE OF rejected ON item
+        WHEN (OLD.rejected IS NULL) <> (NEW.rejected IS NULL)
+    BEGIN
+        UPDATE stream SET rejected_count = rejected_count - 1
+            WHERE OLD.rejected IS NOT NULL AND id = OLD.stream;
+        UPDATE stream SET rejected_count = rejected_count + 1
+            WHERE NEW.rejected IS NOT NULL AND id = NEW.stream;
+    END;
+    CREATE TABLE tally (                    -- what waits here and is no record: images
+        name TEXT PRIMARY KEY,
+        count INTEGER NOT NULL,
+        bytes INTEGER NOT NULL,
+        moved_ms INTEGER                    -- when the hub's word last lowered it
+    ) WITHOUT ROWID;
+    """,
 )
 
 

@@ -33,13 +33,22 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StreamState(msgspec.Struct, frozen=True, kw_only=True):
-    """One stream in numbers of records; ``oldest_ms`` is when the first uncommitted was put."""
+    """One stream in numbers of records, all kept as they change and none of them counted.
+
+    ``waiting_bytes``: what of the sealed journal the hub has not committed, so that this disk is
+    its only place. ``oldest_ms``: when the first of it was put. ``committed_ms``: when the hub's
+    signed word last moved the mark, by this box's clock.
+    """
 
     stream: str
     last: int
     committed: int
     safe: int
     oldest_ms: int | None
+    waiting_bytes: int = 0
+    committed_ms: int | None = None
+    seen: int = 0
+    rejected: int = 0
 
 
 def state_of(seq: int, *, sent: int, committed: int, safe: int, seen: bool = False) -> ItemState:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from lianzhen_edge.dicom import waiting
 from lianzhen_edge.dicom.arrival import Called, Kept
 from lianzhen_edge.dicom.imaging import MAX_REFUSED, note_call
 from lianzhen_edge.dicom.segments import BLOCK, Place, segment_path
@@ -96,6 +97,34 @@ async def test_a_segment_goes_only_when_the_hub_has_all_of_it(
     assert await box.imaging.make_room() == 1
     assert not segment_path(box.folder / "dicom", first[0].segment).exists()
     assert await box.imaging.make_room() == 0  # the newest may be written to
+
+
+async def test_an_image_is_on_this_disk_alone_until_its_own_receipt(box: ImagingBox) -> None:
+    box.comes(1)
+    box.comes(2)
+    await box.catches_up()
+    first, second = box.images()
+    assert box.journal.tally("images") == (2, first.size + second.size, None)
+
+    async def told(sha256: str) -> None:
+        body = ImageReceived(instance=first.id, sha256=sha256, received_ms=1)
+        await box.journal.transact(lambda book: waiting.received(book, body))
+
+    await told(second.sha256)  # a receipt of other bytes
+    assert box.journal.tally("images").items == 2
+    for _ in range(2):  # also where the hub says it again
+        await told(first.sha256)
+        assert box.journal.tally("images") == (1, second.size, 5_000_000)
+
+
+async def test_images_of_an_earlier_release_are_counted_once(box: ImagingBox) -> None:
+    box.comes(1)
+    await box.catches_up()
+    counted = box.journal.tally("images")
+    await box.journal.transact(lambda book: book._db.execute("DELETE FROM tally"))
+    for _ in range(2):
+        await box.journal.transact(waiting.begin)
+        assert box.journal.tally("images") == counted
 
 
 # -- callers

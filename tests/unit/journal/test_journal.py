@@ -86,6 +86,34 @@ def item_state(journal: Journal, identity: bytes) -> tuple[int, ItemState, str |
     return found.seq, found.state, found.rejected
 
 
+async def test_an_earlier_journal_is_counted_once_when_it_is_upgraded(tmp_path: Path) -> None:
+    earlier = await opened(tmp_path)
+    batch = notes(5)
+    await earlier.put(STREAM, entries(batch))
+    await earlier.put("alarm.clinic", entries(notes(2)))
+    await earlier.advance([(earlier.epoch, Advanced(STREAM, 3, 2))])
+    await take(earlier, HUB_EPOCH, seen(batch[0].id, "expert-7"))
+    why = RecordRejected(record_id=batch[1].id, code="x", reason="y")
+    await take(earlier, HUB_EPOCH, down(why))
+    kept_then = earlier.stream_states()
+    await earlier.close()
+    with beside(tmp_path) as db:  # as release 3 of its tables left it
+        db.executescript(
+            "DROP TRIGGER item_seen; DROP TRIGGER item_rejected; DROP INDEX item_rejected;"
+            "DROP TABLE tally; PRAGMA user_version=3;"
+        )
+        for column in ("waiting_bytes", "committed_ms", "seen_count", "rejected_count"):
+            db.execute(f"ALTER TABLE stream DROP COLUMN {column}")
+    later = await opened(tmp_path)
+    try:
+        expected = [msgspec.structs.replace(each, committed_ms=None) for each in kept_then]
+        assert later.stream_states() == expected
+        assert [(each.seen, each.rejected) for each in expected] == [(0, 0), (1, 1)]
+        assert all(each.waiting_bytes for each in expected)
+    finally:
+        await later.close()
+
+
 # -- order and groups
 
 
@@ -288,7 +316,9 @@ async def test_a_lost_record_that_is_put_again_is_kept_anew(
     with beside(tmp_path) as db:
         flip(db)
     await journal.fork(ForkReason.DAMAGED_RECORD, journal.epoch)
+    assert [each.rejected for each in journal.stream_states()] == [1]
     assert await journal.put(STREAM, [batch[2].entry]) == [Placed(STREAM, 4, True)]
+    assert [each.rejected for each in journal.stream_states()] == [0]
     assert kept(journal) == entries([batch[0], batch[1], batch[3], batch[2]])
     assert item_state(journal, batch[2].id) == (4, ItemState.STORED, None)
 
@@ -339,7 +369,7 @@ async def test_an_item_learns_who_saw_it_and_the_first_one_counts(journal: Journ
     found = journal.item(mine.id, lambda _: 0)
     assert found is not None
     assert (found.state, found.seen_by, found.seen_ms) == (ItemState.SEEN, "expert-7", 7)
-    assert journal.seen_counts() == {STREAM: 1}
+    assert [(each.stream, each.seen) for each in journal.stream_states()] == [(STREAM, 1)]
     assert journal.rejections(10) == []
 
 
@@ -349,6 +379,8 @@ async def test_an_item_learns_why_the_hub_could_not_apply_it(journal: Journal) -
     why = RecordRejected(record_id=mine.id, code="consultation-closed", reason="已结束")
     await take(journal, HUB_EPOCH, down(why))
     assert item_state(journal, mine.id) == (1, ItemState.STORED, "consultation-closed: 已结束")
+    await take(journal, RESTORED_HUB, down(why))  # told twice, and still one
+    assert [each.rejected for each in journal.stream_states()] == [1]
     (shown,) = journal.rejections(10)
     assert (shown.id, shown.stream) == (mine.id.hex(), STREAM)
     assert (shown.code, shown.reason) == ("consultation-closed", "已结束")

@@ -26,11 +26,15 @@ from lianzhen_protocol.identity import Epoch, NodeId, uuid7
 from lianzhen_protocol.lanes import Group, lane_of
 from lianzhen_protocol.marks import ForkReason, Position
 from lianzhen_protocol.records import DiagnosticNote
+from lianzhen_protocol.sealing import NONCE_BYTES
 from lianzhen_protocol.sender import Advanced, Outgoing
 from lianzhen_runtime.keys import FileKeys
 
 NODE = NodeId("n0123456789ab")
 STREAMS = ("alarm", "record.diagnostic", "vitals.ward-2", "telemetry")
+SEAL_BYTES = 1 + NONCE_BYTES + 16
+"""What sealing adds to a record: suite, nonce, tag."""
+
 MACHINES = ("mainboard-1", "mainboard-2")
 
 IN_MEMORY = next((folder for folder in ("/dev/shm",) if Path(folder).is_dir()), None)
@@ -55,6 +59,7 @@ class Stream:
         self.records: list[Kept] = []
         self.committed = 0
         self.safe = 0
+        self.committed_ms: int | None = None
 
     @property
     def last(self) -> int:
@@ -138,7 +143,10 @@ class JournalMachine(RuleBasedStateMachine):
         found = self.streams.get(stream)
         if found is None:
             return
+        before = found.committed
         found.committed = found.safe + int(committed * (found.last - found.safe))
+        if found.committed > before:
+            found.committed_ms = self.now
         found.safe += int(safe * (found.committed - found.safe))
         move = Advanced(stream, found.committed, found.safe)
         self.runner.run(self.journal.advance([(self.epoch, move)]))
@@ -241,6 +249,10 @@ class JournalMachine(RuleBasedStateMachine):
                     if stream.committed < stream.last
                     else None
                 ),
+                waiting_bytes=sum(
+                    len(kept.entry) + SEAL_BYTES for kept in stream.records[stream.committed :]
+                ),
+                committed_ms=stream.committed_ms,
             )
             for name, stream in sorted(self.streams.items())
         ]
