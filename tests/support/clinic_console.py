@@ -28,6 +28,11 @@ class Clinic:
         self.now_ms = now_ms
         self.live = Live()
 
+    @property
+    def clock(self) -> "Clinic":
+        """Its ``now_ms`` is the box's time."""
+        return self
+
     def when_open(self, opened: Callable[[Journal], None]) -> None:
         opened(self.journal)
 

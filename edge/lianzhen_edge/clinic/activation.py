@@ -40,7 +40,10 @@ def routes(box: "Box", registry: Registry) -> Routes:
                 node=box.node,
                 patient=patient.id,
             )
-            account, password = await registry.make(wanted, visit.actor.id)
+            act = await visit.act()
+            account, password = await registry.make(wanted, visit.actor.id, act=act)
+            if not password:  # a double click: the account is made, and this paper is the one
+                password = await registry.reset(account, visit.actor.id, second=True)
         login = account.profile.login
         return visit.page(
             "activation/paper.html", patient=patient, id=account.id, login=login, password=password

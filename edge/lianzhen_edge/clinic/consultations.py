@@ -1,5 +1,6 @@
 """The clinic's pages of consultations: ask, follow, cancel, read the opinion and confirm it."""
 
+import re
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
@@ -36,6 +37,9 @@ CONSENT_TEXT: Final = "2026-11"
 DOCTORS: Final = frozenset({Role.DOCTOR})
 RELATIONS: Final = ("self", "spouse", "parent", "child", "guardian", "other")
 
+_ID: Final = re.compile(r"[0-9a-f]{12}7[0-9a-f]{3}[89ab][0-9a-f]{15}")
+"""A UUIDv7, as pages and programs make them."""
+
 _Long = Annotated[str, msgspec.Meta(max_length=4000)]
 _Short = Annotated[str, msgspec.Meta(max_length=128)]
 
@@ -62,6 +66,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     icd: _Short = ""
     studies: list[_Short] = []
     ask: bool = False
+    once: str = ""
+    """Made with the form; the consultation's id, where it begins a new one."""
     consent: bool = False
     consent_form: ConsentForm = ConsentForm.WRITTEN
     consent_given_by: _Short = ""
@@ -154,7 +160,12 @@ class _Pages:
 
     async def new(self, visit: Visit) -> web.StreamResponse:
         sheets = self._box.journal.sheets
-        return visit.page("consultations/new.html", **self._form(sheets, visit, visit.match("id")))
+        patient_id = visit.match("id")
+        return visit.page(
+            "consultations/new.html",
+            case=desk.open_draft(sheets, patient_id),
+            **self._form(sheets, visit, patient_id),
+        )
 
     def _form(self, sheets: Sheets, visit: Visit, patient_id: str) -> dict[str, Any]:
         """What the form is made of."""
@@ -171,16 +182,17 @@ class _Pages:
 
     async def make(self, visit: Visit) -> web.StreamResponse:
         actor, patient_id, wanted = visit.actor, visit.match("id"), await visit.form(Request)
-        node = self._box.journal.node
+        begin = Drafted(node=self._box.journal.node, patient_id=patient_id)
 
         def work(book: Book) -> str:
             _patient(book, patient_id)
-            begin = Drafted(node=node, patient_id=patient_id)
-            case = desk.draft(book, desk.person_of(actor), begin)
+            case = _sent_before(book, patient_id, wanted.once)
+            case = case or desk.open_draft(book, patient_id)
+            case = case or desk.draft(book, desk.person_of(actor), begin, _as_id(wanted.once))
             _fill(book, actor, case, wanted)
             return case.id
 
-        identity = await self._box.journal.transact(work)
+        identity = await visit.once(self._box.journal.transact, work, str)
         return visit.see_other(f"/consultations/{identity}", id=identity)
 
     async def save(self, visit: Visit) -> web.StreamResponse:
@@ -190,24 +202,41 @@ class _Pages:
         def work(book: Book) -> None:
             _fill(book, actor, desk.known(book, identity), wanted)
 
-        await self._box.journal.transact(work)
+        await visit.once(self._box.journal.transact, work, type(None))
         return visit.see_other(f"/consultations/{identity}", id=identity)
 
     async def cancel(self, visit: Visit) -> web.StreamResponse:
         actor, identity = visit.actor, visit.match("id")
         what = Cancelled(reason=(await visit.form(Reason)).reason)
-        await self._box.journal.transact(
-            lambda book: desk.do(book, identity, desk.person_of(actor), what)
+        await visit.once(
+            self._box.journal.transact,
+            lambda book: desk.do(book, identity, desk.person_of(actor), what).id,
+            str,
         )
         return visit.see_other(f"/consultations/{identity}", id=identity)
 
     async def complete(self, visit: Visit) -> web.StreamResponse:
         actor, identity = visit.actor, visit.match("id")
         opinion = (await visit.form(Reading)).opinion
-        await self._box.journal.transact(
-            lambda book: desk.complete(book, identity, desk.person_of(actor), opinion)
+        await visit.once(
+            self._box.journal.transact,
+            lambda book: desk.complete(book, identity, desk.person_of(actor), opinion).id,
+            str,
         )
         return visit.see_other(f"/consultations/{identity}", id=identity)
+
+
+def _as_id(once: str) -> str:
+    return once if _ID.fullmatch(once) else ""
+
+
+def _sent_before(sheets: Sheets, patient_id: str, once: str) -> Consultation | None:
+    """What this form began when it was sent the first time: whoever went back and changed a word
+    goes on with that one."""
+    found = sheets.get(Consultation, _as_id(once)) if _as_id(once) else None
+    if found is not None and found.patient_id != patient_id:
+        raise desk.NoSuchConsultation("this patient has no consultation with that id")
+    return found
 
 
 def _patient(sheets: Sheets, identity: str) -> Patient:

@@ -81,7 +81,11 @@ class _Pages:
     async def cover(self, visit: Visit) -> web.Response:
         """Insurance as read from the card."""
         said, patient, actor = await visit.form(NewCoverage), visit.match("id"), visit.actor.id
-        await self._box.journal.transact(lambda book: state_coverage(book, patient, said, actor))
+        await visit.once(
+            self._box.journal.transact,
+            lambda book: state_coverage(book, patient, said, actor),
+            type(None),
+        )
         return visit.see_other(f"/patients/{patient}/settlement")
 
     async def settle(self, visit: Visit) -> web.Response:
@@ -90,10 +94,11 @@ class _Pages:
         One that the hub rejected is said again.
         """
         case, actor = visit.match("id"), visit.actor.id
-        made = await self._box.journal.transact(lambda book: settle_consultation(book, case, actor))
+        act, transact = await visit.act(), self._box.journal.transact
+        made = await transact(lambda book: settle_consultation(book, case, actor))
         item = self._box.item(RecordId(bytes.fromhex(made.id)))
         if made.state is State.PENDING and item is not None and item.rejected:
-            await self._box.journal.transact(lambda book: say_again(book, made.claim, actor))
+            await act.do(transact, lambda book: say_again(book, made.claim, actor), type(None))
         return visit.see_other(f"/settlements/{made.id}", id=made.id)
 
     async def bill(self, visit: Visit) -> web.Response:

@@ -148,8 +148,9 @@ class _Pages:
         return visit.page("opinions/job.html", job=_job(found), printer=self._printer())
 
     async def again(self, visit: Visit) -> web.StreamResponse:
-        job = await self._box.printing.again(visit.match("id"), visit.actor)
-        return visit.see_other("/printing", id=job.id)
+        job = visit.match("id")
+        await self._box.printing.again(job, visit.actor, await visit.act())
+        return visit.see_other("/printing", id=job)
 
     async def cancel(self, visit: Visit) -> web.StreamResponse:
         await self._box.printing.cancel(visit.match("id"))

@@ -201,11 +201,16 @@ class _Pages:
 
     async def _register(self, visit: Visit, details: Details, identity: str) -> web.Response:
         who = by(visit.actor)
-        patient, fresh = await self._box.journal.transact(
-            lambda book: desk.register(book, who, details, identity)
+
+        def work(book: Book) -> tuple[str, str, bool]:
+            patient, fresh = desk.register(book, who, details, identity)
+            return patient.id, patient.number, fresh
+
+        key, number, fresh = await visit.once(
+            self._box.journal.transact, work, tuple[str, str, bool]
         )
-        where = f"/patients/{patient.id}" + ("" if fresh else "?known=1")
-        return visit.see_other(where, id=patient.id, number=patient.number, fresh=fresh)
+        where = f"/patients/{key}" + ("" if fresh else "?known=1")
+        return visit.see_other(where, id=key, number=number, fresh=fresh)
 
     async def check(self, visit: Visit) -> web.StreamResponse:
         """What an ID number says, and who has it here; for the form, as one types."""
@@ -283,18 +288,18 @@ class _Pages:
         patient = known_patient(self._box.journal.sheets, identity)
         details = _details(wanted)
 
-        def work(book: Book) -> Patient:
-            return desk.correct(book, who, identity, details, wanted.why)
+        def work(book: Book) -> str:
+            return desk.correct(book, who, identity, details, wanted.why).number
 
         try:
-            changed = await self._box.journal.transact(work)
+            number = await visit.once(self._box.journal.transact, work, str)
         except PatientError as error:
             if visit.wants_json:
                 raise
             wrong = said(visit, error)
             context: dict[str, Any] = {"patient": patient, "details": details, "wrong": wrong}
             return visit.page("people/form.html", status=422, id="", **context)
-        return visit.see_other(f"/patients/{identity}", id=changed.id, number=changed.number)
+        return visit.see_other(f"/patients/{identity}", id=identity, number=number)
 
     async def link(self, visit: Visit) -> web.StreamResponse:
         identity, who, wanted = visit.match("id"), by(visit.actor), await visit.form(Link)
@@ -304,12 +309,16 @@ class _Pages:
             desk.link(book, who, identity, known.id, wanted.why)
             return known.id
 
-        known = await self._box.journal.transact(work)
+        known = await visit.once(self._box.journal.transact, work, str)
         return visit.see_other(f"/patients/{known}", id=known)
 
     async def unlink(self, visit: Visit) -> web.StreamResponse:
         identity, who, wanted = visit.match("id"), by(visit.actor), await visit.form(Why)
-        await self._box.journal.transact(lambda book: desk.unlink(book, who, identity, wanted.why))
+        await visit.once(
+            self._box.journal.transact,
+            lambda book: desk.unlink(book, who, identity, wanted.why),
+            type(None),
+        )
         return visit.see_other(f"/patients/{identity}", id=identity)
 
 

@@ -133,18 +133,20 @@ class _Pages:
     async def join(self, visit: Visit) -> web.StreamResponse:
         identity, who, wanted = visit.match("id"), by(visit.actor), await visit.form(Joining)
 
-        def work(book: Book) -> Patient:
+        def work(book: Book) -> str:
             patient = confirmed(book, wanted.number, wanted.second)
             tray.join(book, who, identity, patient.id, desk.reason(wanted.why))
-            return patient
+            return patient.id
 
-        patient = await self._box.journal.transact(work)
-        return visit.see_other(f"/tray/{identity}", id=identity, patient=patient.id)
+        patient = await visit.once(self._box.journal.transact, work, str)
+        return visit.see_other(f"/tray/{identity}", id=identity, patient=patient)
 
     async def unjoin(self, visit: Visit) -> web.StreamResponse:
         identity, who, wanted = visit.match("id"), by(visit.actor), await visit.form(Why)
-        await self._box.journal.transact(
-            lambda book: tray.unjoin(book, who, identity, desk.reason(wanted.why))
+        await visit.once(
+            self._box.journal.transact,
+            lambda book: tray.unjoin(book, who, identity, desk.reason(wanted.why)),
+            type(None),
         )
         return visit.see_other(f"/tray/{identity}", id=identity)
 
@@ -198,7 +200,7 @@ class _Pages:
             return tray.bind(book, who, wanted.device, patient.id, start), patient.id
 
         try:
-            identity, patient = await self._box.journal.transact(work)
+            identity, patient = await visit.once(self._box.journal.transact, work, tuple[str, str])
         except PatientError as error:
             if visit.wants_json:
                 raise
@@ -222,10 +224,12 @@ class _Pages:
         found, who, wanted = self._known_binding(visit), by(visit.actor), await visit.form(Release)
         why = desk.reason(wanted.why) if wanted.void else wanted.why
         end = found.from_ms if wanted.void else None
-        ended = await self._box.journal.transact(
-            lambda book: tray.release(book, who, found.id, end, why)
+        to_ms = await visit.once(
+            self._box.journal.transact,
+            lambda book: tray.release(book, who, found.id, end, why).end_ms,
+            int,
         )
-        return visit.see_other(f"/bindings/{found.id}", id=found.id, to_ms=ended.to_ms)
+        return visit.see_other(f"/bindings/{found.id}", id=found.id, to_ms=to_ms)
 
 
 def china_ms(moment: datetime) -> int:

@@ -114,7 +114,8 @@ class _Pages:
 
     async def ask(self, visit: Visit) -> web.StreamResponse:
         patient = visit.match("id")
-        made = await self._desk.suggest(patient, _clinician(visit.actor))
+        act = await visit.act()
+        made = await self._desk.suggest(patient, _clinician(visit.actor), act)
         return visit.see_other(f"/patients/{patient}", id=made.suggestion_id, level=made.level)
 
     async def decide(self, visit: Visit) -> web.StreamResponse:
@@ -126,12 +127,14 @@ class _Pages:
             said.level,
             _clinician(visit.actor),
             said.why,
+            await visit.act(),
         )
         return visit.see_other(f"/patients/{patient}", id=made.decision_id)
 
     async def choose(self, visit: Visit) -> web.StreamResponse:
         patient, said = visit.match("id"), await visit.form(Chosen)
-        await self._desk.set_scale(patient, said.scale, _clinician(visit.actor), said.why)
+        act = await visit.act()
+        await self._desk.set_scale(patient, said.scale, _clinician(visit.actor), said.why, act)
         return visit.see_other(f"/patients/{patient}", id=patient)
 
 

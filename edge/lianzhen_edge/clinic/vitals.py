@@ -144,7 +144,11 @@ class _Pages:
     async def acknowledge(self, visit: Visit) -> web.StreamResponse:
         actor, alarm = visit.actor, visit.match("id")
         note = (await visit.form(Heard)).note
-        await self._box.journal.transact(lambda book: desk.acknowledge(book, alarm, actor, note))
+        await visit.once(
+            self._box.journal.transact,
+            lambda book: desk.acknowledge(book, alarm, actor, note),
+            type(None),
+        )
         return visit.see_other("/alarms", id=alarm)
 
     def _names(self, found: list[Alarm]) -> dict[str, str]:
@@ -182,8 +186,10 @@ class _Pages:
     async def enter(self, visit: Visit) -> web.StreamResponse:
         actor, patient = visit.actor, visit.match("id")
         found = (await visit.form(Entered)).measurements()
-        identity = await self._box.journal.transact(
-            lambda book: desk.enter_vitals(book, patient, found, actor)
+        identity = await visit.once(
+            self._box.journal.transact,
+            lambda book: desk.enter_vitals(book, patient, found, actor),
+            str,
         )
         return visit.see_other(f"/patients/{patient}/monitor", id=identity)
 
@@ -227,9 +233,11 @@ class _Pages:
         return web.Response(text=self._box.authority.pem, content_type="application/x-pem-file")
 
     async def add(self, visit: Visit) -> web.StreamResponse:
-        """The password is on this page and nowhere else."""
-        name = (await visit.form(Named)).name
-        made = await self._box.devices.add(name, visit.actor)
+        """The password is on this page and nowhere else: sent again, there is only the device."""
+        name, act = (await visit.form(Named)).name, await visit.act()
+        made = await self._box.devices.add(name, visit.actor, act)
+        if made is None:
+            return visit.see_other("/wearables")
         ports = self._box.devices.listeners
         text = f"lianzhen-device:{made.device_id}:{made.password}"
         code = "" if visit.wants_json else segno.make(text, error="m").svg_data_uri(scale=5)
@@ -245,5 +253,5 @@ class _Pages:
 
     async def revoke(self, visit: Visit) -> web.StreamResponse:
         device = visit.match("id")
-        await self._box.devices.revoke(device, visit.actor)
+        await self._box.devices.revoke(device, visit.actor, await visit.act())
         return visit.see_other("/wearables", id=device)

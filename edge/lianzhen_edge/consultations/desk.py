@@ -74,9 +74,17 @@ def do(book: Book, consultation: str, by: Person, what: Happened) -> Consultatio
     return known(book, consultation)
 
 
-def draft(book: Book, by: Person, begin: Drafted) -> Consultation:
+def draft(book: Book, by: Person, begin: Drafted, identity: str = "") -> Consultation:
     """A new consultation; nobody outside this clinic is asked yet."""
-    return do(book, book.new_id(), by, begin)
+    return do(book, identity or book.new_id(), by, begin)
+
+
+def open_draft(sheets: Sheets, patient_id: str) -> Consultation | None:
+    """What a new request of this patient goes on with: one that is not asked yet, as a rule
+    triage's. Two drafts of one patient would be two requests in the end.
+    """
+    found = sheets.find(Consultation, owner=patient_id, state=State.DRAFT, newest=True, limit=1)
+    return found[0] if found else None
 
 
 def draft_by_triage(book: Book, node: str, patient_id: str, acuity: int, triage: str) -> str:

@@ -6,11 +6,13 @@ from typing import Final
 
 from lianzhen_edge.appliance.browser_trust import BrowserAuthority
 from lianzhen_edge.appliance.clock import TrustedClock
+from lianzhen_edge.journal.book import Book
 from lianzhen_edge.journal.errors import JournalError
 from lianzhen_edge.journal.journal import Journal
 from lianzhen_edge.services import Service
 from lianzhen_protocol.accounts import Actor
 from lianzhen_runtime.errors import Unavailable
+from lianzhen_runtime.web.once import Act
 
 from . import desk
 from .broker import Listeners
@@ -48,15 +50,25 @@ class Devices:
             yield Service("wearables", self._listen)
             yield Service("wearables-certificate", self.listener.keep_certificate)
 
-    async def add(self, name: str, actor: Actor) -> Credentials:
-        """Let a device in; it may connect when this returns."""
-        made = await self._journal().transact(lambda book: desk.add_device(book, name, actor))
-        await self.listener.reload()
-        return made
+    async def add(self, name: str, actor: Actor, act: Act | None = None) -> Credentials | None:
+        """Let a device in; it may connect when this returns. None: ``act`` has done so before."""
+        fresh: list[Credentials] = []
 
-    async def revoke(self, device: str, actor: Actor) -> None:
+        def work(book: Book) -> None:
+            fresh.append(desk.add_device(book, name, actor))
+
+        act = act or Act()
+        await act.do(self._journal().transact, work, type(None))
+        await self.listener.reload()
+        return None if act.again else fresh[-1]
+
+    async def revoke(self, device: str, actor: Actor, act: Act | None = None) -> None:
         """Shut a device out; its session has ended when this returns."""
-        await self._journal().transact(lambda book: desk.revoke_device(book, device, actor))
+        await (act or Act()).do(
+            self._journal().transact,
+            lambda book: desk.revoke_device(book, device, actor),
+            type(None),
+        )
         await self.listener.reload()
 
     @property

@@ -22,6 +22,7 @@ from lianzhen_protocol.accounts import Actor
 from lianzhen_protocol.opinion_sheets import Opinion
 from lianzhen_runtime.errors import LianzhenError
 from lianzhen_runtime.log import Log
+from lianzhen_runtime.web.once import Act
 
 from . import jobs, report
 from .cups import ENDED, MEDIA, Job, JobState, NoPrintServer, PrinterState, Queue
@@ -105,18 +106,16 @@ class Printing:
         self._wake.set()
         return found
 
-    async def again(self, identity: str, actor: Actor) -> PrintJob:
+    async def again(self, identity: str, actor: Actor, act: Act | None = None) -> None:
         """Try once more. NoSuchJob, NotNow."""
 
-        def work(book: Book) -> PrintJob:
+        def work(book: Book) -> None:
             job = jobs.again(jobs.job_of(book, identity))
             book.put(job)
             book.audit(actor.id, "print", f"opinion/{job.opinion}")
-            return job
 
-        found = await self._journal().transact(work)
+        await (act or Act()).do(self._journal().transact, work, type(None))
         self._wake.set()
-        return found
 
     async def cancel(self, identity: str) -> None:
         """End it. NoSuchJob, NotNow, IppError."""

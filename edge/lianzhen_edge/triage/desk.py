@@ -30,6 +30,7 @@ from lianzhen_protocol.triage import (
 )
 from lianzhen_protocol.vitals import Vitals
 from lianzhen_runtime.errors import LianzhenError
+from lianzhen_runtime.web.once import Act
 
 from . import bundle, client
 
@@ -132,14 +133,16 @@ class TriageDesk:
             return await self._suggest(subject, observed, None)
         return None
 
-    async def suggest(self, patient_id: str, by: Clinician) -> TriageSuggested:
-        """A suggestion that somebody asked for; it is always made."""
+    async def suggest(
+        self, patient_id: str, by: Clinician, act: Act | None = None
+    ) -> TriageSuggested:
+        """A suggestion that somebody asked for; it is always made, once for an ``act``."""
         sheets, now_ms = self._journal.sheets, self._now_ms()
         subject = subject_of(sheets, patient_id, now_ms)
-        return await self._suggest(subject, observed_of(sheets, patient_id, now_ms), by)
+        return await self._suggest(subject, observed_of(sheets, patient_id, now_ms), by, act)
 
     async def _suggest(
-        self, subject: Subject, observed: Observed, by: Clinician | None
+        self, subject: Subject, observed: Observed, by: Clinician | None, act: Act | None = None
     ) -> TriageSuggested:
         forecast = None if _exempt(subject) else await self._ask(_patient(subject, observed))
 
@@ -162,7 +165,7 @@ class TriageDesk:
                 self._drafts.propose(book, subject.patient_id, made.level, made.suggestion_id)
             return made
 
-        return await self._journal.transact(work)
+        return await (act or Act()).do(self._journal.transact, work, TriageSuggested)
 
     async def decide(
         self,
@@ -172,6 +175,7 @@ class TriageDesk:
         level: Level,
         by: Clinician,
         why: str,
+        act: Act | None = None,
     ) -> TriageDecided:
         """Take down a decision. RecordError, with its code, for what cannot be decided."""
 
@@ -194,10 +198,15 @@ class TriageDesk:
                 self._drafts.decided(book, patient_id, level, suggestion_id)
             return said
 
-        return await self._journal.transact(work)
+        return await (act or Act()).do(self._journal.transact, work, TriageDecided)
 
     async def set_scale(
-        self, patient_id: str, scale: news2.Scale, by: Clinician, why: str
+        self,
+        patient_id: str,
+        scale: news2.Scale,
+        by: Clinician,
+        why: str,
+        act: Act | None = None,
     ) -> SpO2ScaleSet:
         """Take down the SpO2 scale that a clinician chose."""
 
@@ -210,7 +219,7 @@ class TriageDesk:
             book.audit(by.account, "change", f"{SpO2Scale.SHEET}/{patient_id}")
             return said
 
-        return await self._journal.transact(work)
+        return await (act or Act()).do(self._journal.transact, work, SpO2ScaleSet)
 
 
 def _exempt(subject: Subject) -> bool:

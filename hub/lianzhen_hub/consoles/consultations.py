@@ -105,18 +105,24 @@ class _Pages:
 
     async def accept(self, visit: Visit) -> web.StreamResponse:
         actor, identity = visit.actor, visit.match("id")
-        await self._hub.transact(lambda page: inbox.accept(page, actor, identity))
+        await visit.once(
+            self._hub.transact, lambda page: inbox.accept(page, actor, identity).id, str
+        )
         return visit.see_other(f"/cases/{identity}", id=identity)
 
     async def decline(self, visit: Visit) -> web.StreamResponse:
         actor, identity = visit.actor, visit.match("id")
         reason = (await visit.form(Reason)).reason
-        await self._hub.transact(lambda page: inbox.decline(page, actor, identity, reason))
+        await visit.once(
+            self._hub.transact, lambda page: inbox.decline(page, actor, identity, reason).id, str
+        )
         return visit.see_other("/inbox", id=identity)
 
     async def start(self, visit: Visit) -> web.StreamResponse:
         actor, identity = visit.actor, visit.match("id")
-        await self._hub.transact(lambda page: inbox.start(page, actor, identity))
+        await visit.once(
+            self._hub.transact, lambda page: inbox.start(page, actor, identity).id, str
+        )
         return visit.see_other(f"/cases/{identity}", id=identity)
 
 

@@ -98,7 +98,9 @@ class _Pages:
         identity, actor, wanted = visit.match("id"), visit.actor, await visit.form(Profile)
         if unknown := set(wanted.departments) - DEPARTMENTS.keys():
             raise UnknownDepartment(f"no such department: {', '.join(sorted(unknown))[:80]}")
-        await self._hub.transact(lambda page: _save(page, actor, identity, wanted))
+        await visit.once(
+            self._hub.transact, lambda page: _save(page, actor, identity, wanted), type(None)
+        )
         return visit.see_other("/experts", id=identity)
 
 

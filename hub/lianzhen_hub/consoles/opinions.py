@@ -11,6 +11,7 @@ import msgspec
 from aiohttp import web
 
 from lianzhen_hub.consultations.access import case_of
+from lianzhen_hub.page import HubPage
 from lianzhen_hub.signing import opinions
 from lianzhen_hub.signing.opinions import Draft, SignedDocument
 from lianzhen_hub.signing.standing import verdict_now
@@ -100,10 +101,13 @@ class _Pages:
 
     async def save(self, visit: Visit) -> web.StreamResponse:
         typed, actor, case = await visit.form(Draft), visit.actor, visit.match("id")
-        saved = await self._hub.transact(lambda page: opinions.save(page, actor, case, typed))
-        return visit.see_other(
-            f"/cases/{case}/opinion/sign", version=saved.version, saved_ms=saved.saved_ms
-        )
+
+        def work(page: HubPage) -> tuple[int, int]:
+            saved = opinions.save(page, actor, case, typed)
+            return saved.version, saved.saved_ms
+
+        version, saved_ms = await visit.once(self._hub.transact, work, tuple[int, int])
+        return visit.see_other(f"/cases/{case}/opinion/sign", version=version, saved_ms=saved_ms)
 
     async def to_sign(self, visit: Visit) -> web.StreamResponse:
         actor, case = visit.actor, visit.match("id")

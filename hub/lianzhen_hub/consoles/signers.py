@@ -120,7 +120,7 @@ class _Pages:
                 raise NoSuchSigning("there is no such certificate of yours")
             certificates.revoke(page, self._hub.authority, actor, serial, ending)
 
-        await self._hub.transact(work)
+        await visit.once(self._hub.transact, work, type(None))
         return visit.see_other("/signing")
 
     async def all(self, visit: Visit) -> web.StreamResponse:
@@ -130,22 +130,31 @@ class _Pages:
     async def approve(self, visit: Visit) -> web.StreamResponse:
         seen, actor, request = await visit.form(Approval), visit.actor, visit.match("id")
         authority = self._hub.authority
-        made = await self._hub.transact(
-            lambda page: certificates.approve(page, authority, actor, request, seen)
-        )
-        self._hub.live.tell("signing", None, roles=EXPERTS, people=frozenset({made.account}))
-        return visit.see_other("/signers", serial=made.serial)
+
+        def work(page: HubPage) -> tuple[str, str]:
+            made = certificates.approve(page, authority, actor, request, seen)
+            return made.account, made.serial
+
+        account, serial = await visit.once(self._hub.transact, work, tuple[str, str])
+        self._hub.live.tell("signing", None, roles=EXPERTS, people=frozenset({account}))
+        return visit.see_other("/signers", serial=serial)
 
     async def refuse(self, visit: Visit) -> web.StreamResponse:
         reason, actor, request = (await visit.form(Reason)).reason, visit.actor, visit.match("id")
-        await self._hub.transact(lambda page: certificates.refuse(page, actor, request, reason))
+        await visit.once(
+            self._hub.transact,
+            lambda page: certificates.refuse(page, actor, request, reason),
+            type(None),
+        )
         return visit.see_other("/signers")
 
     async def revoke(self, visit: Visit) -> web.StreamResponse:
         ending, actor, serial = await visit.form(Ending), visit.actor, visit.match("serial")
         authority = self._hub.authority
-        await self._hub.transact(
-            lambda page: certificates.revoke(page, authority, actor, serial, ending)
+        await visit.once(
+            self._hub.transact,
+            lambda page: certificates.revoke(page, authority, actor, serial, ending).serial,
+            str,
         )
         return visit.see_other("/signers")
 

@@ -1,5 +1,7 @@
 """How pages are made: one Jinja environment a console, strict and escaping."""
 
+import secrets
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from functools import partial
@@ -9,6 +11,8 @@ from typing import Final
 import jinja2
 import msgspec
 from markupsafe import Markup
+
+from lianzhen_protocol.identity import uuid7
 
 from .assets import Assets
 from .words import LANGUAGES, Words
@@ -35,6 +39,7 @@ class Look:
             "languages": LANGUAGES,
             "console": title,
             "knows": self.words.knows,
+            "fresh_id": fresh_id,
         }
         self._environment.filters |= {
             "when": when,
@@ -60,6 +65,11 @@ class Look:
     def render(self, template: str, context: dict[str, object]) -> str:
         """A page's HTML. Whatever is not there is an error, not an empty place."""
         return self._environment.get_template(template).render(context)
+
+
+def fresh_id() -> str:
+    """An id for a form to carry, so that sending it twice is one act."""
+    return uuid7(int(time.time() * 1000), secrets.token_bytes(10)).hex()
 
 
 def when(ms: int) -> str:

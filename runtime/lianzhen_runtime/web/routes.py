@@ -16,6 +16,7 @@ from lianzhen_runtime.problems import json_answer
 from .errors import NotSignedIn
 from .live import Live
 from .look import Look
+from .once import Act, Given, P, T, key_of
 from .sessions import Seat
 
 Audience = frozenset[Role | None]
@@ -145,6 +146,24 @@ class Visit:
         if self.request.content_type == "application/json":
             return msgspec.json.decode(await self.request.read(), type=kind)
         return msgspec.convert(_fields(await self.request.post(), kind), kind, strict=False)
+
+    async def act(self) -> Act:
+        """This sending of a form, by the id in its field ``once``; a program may leave it out."""
+        body = await self.request.read()
+        given = await self.form(Given) if body else Given()
+        if not given.once:
+            return Act()
+        who = self.someone.id if self.someone else ""
+        return Act(key_of(who, self.request.path, given.once, body))
+
+    async def once(
+        self,
+        transact: Callable[[Callable[[P], T]], Awaitable[T]],
+        work: Callable[[P], T],
+        kind: type[T],
+    ) -> T:
+        """``transact(work)``, but what was done is not done again: see ``once.Act``."""
+        return await (await self.act()).do(transact, work, kind)
 
     def page(self, template: str, /, *, status: int = 200, **context: Any) -> web.Response:
         """A page, or for a program the same values as JSON. Never kept by a cache."""

@@ -17,6 +17,7 @@ from lianzhen_protocol.sheets import Sheets
 
 from .errors import NoSuchThing, Unfit
 from .login import Doorman
+from .once import Act
 from .routes import Routes, Visit
 from .store import Pen
 
@@ -96,8 +97,11 @@ class Registry:
         self.homes = homes
         self.store = doorman.console.store
 
-    async def make(self, wanted: NewAccount, by: str, password: str = "") -> tuple[Account, str]:
-        """A new account and its one-time password; with ``password`` that, for good.
+    async def make(
+        self, wanted: NewAccount, by: str, password: str = "", act: Act | None = None
+    ) -> tuple[Account, str]:
+        """A new account and its one-time password; with ``password`` that, for good. No password
+        where ``act`` has made it before: it was shown then, and is kept nowhere.
 
         Unfit for a login that is taken, a home or role that there is not, a weak password.
         """
@@ -123,7 +127,9 @@ class Registry:
             pen.change(account, by or account.id, "account-made")
             return account
 
-        return await self.store.write(write), chosen
+        act = act or Act()
+        made = await act.do(self.store.write, write, Account)
+        return made, "" if act.again else chosen
 
     async def reset(self, account: Account, by: str, *, second: bool) -> str:
         """A new one-time password; every session of the account ends."""
@@ -142,7 +148,7 @@ class Registry:
         self.doorman.console.live.wake()
         return chosen
 
-    async def revoke(self, account: Account, by: str) -> None:
+    async def revoke(self, account: Account, by: str, act: Act | None = None) -> None:
         """For good; every session of the account ends."""
 
         def write(pen: Pen) -> None:
@@ -150,10 +156,12 @@ class Registry:
             changed = known.with_profile(pen.now_ms, pen.new_id(), status=accounts.REVOKED)
             pen.change(changed, by, "account-revoked")
 
-        await self.store.write(write)
+        await (act or Act()).do(self.store.write, write, type(None))
         self.doorman.console.live.wake()
 
-    async def change(self, account: Account, wanted: Change, by: str) -> None:
+    async def change(
+        self, account: Account, wanted: Change, by: str, act: Act | None = None
+    ) -> None:
         """Other roles or another name; Unfit for a role that its home does not have."""
         roles = _roles(wanted.roles, account.node)
 
@@ -164,7 +172,7 @@ class Registry:
             )
             pen.change(changed, by, "account-changed")
 
-        await self.store.write(write)
+        await (act or Act()).do(self.store.write, write, type(None))
         self.doorman.console.live.wake()
 
     async def named(self, login: str, node: str) -> Account:
@@ -204,7 +212,8 @@ def routes(registry: Registry) -> Routes:
     async def make(visit: Visit) -> web.Response:
         wanted = await visit.form(NewAccount)
         try:
-            account, password = await registry.make(wanted, visit.actor.id)
+            act = await visit.act()
+            account, password = await registry.make(wanted, visit.actor.id, act=act)
         except Unfit as error:
             if visit.wants_json:
                 raise
@@ -214,6 +223,8 @@ def routes(registry: Registry) -> Routes:
             return visit.page(
                 "staff/new.html", status=422, homes=places, roles=roles, wrong=sentence
             )
+        if not password:
+            return visit.see_other(f"/staff/{account.id}", id=account.id)
         return _handed_over(visit, account, password)
 
     @found.get("/staff/{id}", roles=ADMINS)
@@ -225,7 +236,7 @@ def routes(registry: Registry) -> Routes:
     @found.post("/staff/{id}", roles=ADMINS)
     async def change(visit: Visit) -> web.Response:
         account, wanted = await theirs(visit), await visit.form(Change)
-        await registry.change(account, wanted, visit.actor.id)
+        await registry.change(account, wanted, visit.actor.id, await visit.act())
         return visit.see_other(f"/staff/{account.id}", id=account.id)
 
     @found.post("/staff/{id}/reset", roles=ADMINS)
@@ -239,7 +250,7 @@ def routes(registry: Registry) -> Routes:
         account = await theirs(visit)
         if account.id == visit.actor.id:
             raise Unfit("nobody revokes their own account; ask another admin")
-        await registry.revoke(account, visit.actor.id)
+        await registry.revoke(account, visit.actor.id, await visit.act())
         return visit.see_other("/staff")
 
     return found

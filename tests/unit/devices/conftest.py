@@ -49,7 +49,9 @@ class Ward:
         self.tls, self.plain = Place(tls, ca), Place(plain, None)
 
     async def add(self, name: str = "Band 7") -> Credentials:
-        return await self.devices.add(name, NURSE)
+        made = await self.devices.add(name, NURSE)
+        assert made is not None
+        return made
 
     async def use(self, made: Credentials, work: Callable[[WearableClient], Any]) -> Any:
         """Let a device do something, in a thread of its own, over TLS."""
