@@ -63,12 +63,15 @@ def everything_killed(story: Story) -> str:
 
 
 @contextlib.contextmanager
-def scene(made: Lab) -> Iterator[Story]:
-    """A hub, a blank box, the line between them, a print server and a printer."""
+def scene(made: Lab, database: str | None = None) -> Iterator[Story]:
+    """A hub, a blank box, the line between them, a print server and a printer.
+
+    ``database`` is a PostgreSQL's URL, or None for SQLite.
+    """
     with Cups() as cups, Printer() as printer:
         cups.start()
         printer.start()
-        hub = made.hub(names=[Wan.HOST, "127.0.0.1"]).start().wait()
+        hub = made.hub(database=database, names=[Wan.HOST, "127.0.0.1"]).start().wait()
         wan = Wan(hub.https_port, hub.mqtt_port)
         dicom, device = free_ports(2)
         box = made.box(

@@ -204,6 +204,7 @@ class HubProgram(Program):
 
     def __init__(self, folder: Path, database: str | None = None, **settings: object) -> None:
         self.https_port, self.mqtt_port, self.console_port, self.status_port = free_ports(4)
+        self.database = database
         found: dict[str, object] = {
             "names": ["127.0.0.1"],
             "listen": "127.0.0.1",
@@ -298,6 +299,10 @@ class BoxProgram(Program):
         return bool(found) and all(row["last"] == row["safe"] for row in found["streams"])
 
 
+def _children(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+
+
 class Postgres:
     """A PostgreSQL of our own: a Unix socket, no port, fsync on, never as root."""
 
@@ -337,12 +342,18 @@ class Postgres:
             self._process.wait(PATIENCE_SECONDS)
             self._process = None
 
-    @property
-    def pid(self) -> int:
-        """Of the postmaster."""
+    def kill(self) -> None:
+        """As a power cut ends it: SIGKILL for postmaster and backends, no checkpoint."""
         if self._process is None:
             raise LabError("PostgreSQL was not started")
-        return self._process.pid
+        pid = self._process.pid
+        family = [Path("/proc", each) for each in (str(pid), *_children(pid))]
+        for each in family:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(each.name), signal.SIGKILL)
+        self._process.wait(PATIENCE_SECONDS)
+        self._process = None
+        wait_until("a dead PostgreSQL", lambda: not any(each.exists() for each in family))
 
     def remove(self) -> None:
         """Stop it, and forget all that it held."""
@@ -406,6 +417,11 @@ class Lab:
         made = BoxProgram(self.folder / box.lower(), box, **settings)
         self._programs.append(made)
         return made
+
+    @property
+    def databases(self) -> tuple[Postgres, ...]:
+        """Those of this lab."""
+        return tuple(self._databases)
 
     def postgres(self) -> Postgres:
         """A running PostgreSQL with an empty database."""

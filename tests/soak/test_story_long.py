@@ -1,10 +1,11 @@
-"""The story six times: each program is killed at every stage of one telling."""
+"""The story seven times: each program is killed at every stage of one telling."""
 
 import pytest
 
 from support.lab_fixtures import needs_tool
 from support.telling import (
     BROKER,
+    DATABASE,
     HUB,
     NAMES,
     VICTIMS,
@@ -25,7 +26,7 @@ pytestmark = [
 
 def at_every_stage(victim: str) -> list[Blow]:
     """Before each stage, and in its midst where that is seen. A blank box has no children yet."""
-    first = Blow(victim, NAMES[0], None if victim in (HUB, BROKER) else enrolled)
+    first = Blow(victim, NAMES[0], None if victim in (HUB, BROKER, DATABASE) else enrolled)
     later = [Blow(victim, stage) for stage in NAMES[1:]]
     return [
         first,
@@ -35,8 +36,8 @@ def at_every_stage(victim: str) -> list[Blow]:
     ]
 
 
-@pytest.mark.parametrize("victim", VICTIMS)
+@pytest.mark.parametrize("victim", (*VICTIMS, DATABASE))
 def test_the_story_survives_one_program_that_dies_at_every_stage(victim: str) -> None:
-    with scene() as story:
+    with scene(postgres=victim == DATABASE) as story:
         tell(story, at_every_stage(victim))
         holds(story)

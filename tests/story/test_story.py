@@ -10,6 +10,7 @@ from support.lab_fixtures import needs_tool
 from support.telling import (
     BROKER,
     CORE,
+    DATABASE,
     HUB,
     LISTENER,
     NAMES,
@@ -50,22 +51,34 @@ BLOWS = (
     Blow(CORE, "acknowledge"),
     Blow(TRIAGE, "triage"),
     Blow(BROKER, "ask"),
+    Blow(DATABASE, "ask"),
     Blow(HUB, "accept"),
     Blow(CORE, "look"),
-    Blow(HUB, "sign"),
+    Blow(HUB, "look"),
+    Blow(DATABASE, "sign"),
     Blow(BROKER, "print_opinion"),
     Blow(CORE, "print_opinion", printer_has_it),
     Blow(HUB, "complete"),
+    Blow(DATABASE, "balance"),
     Blow(CORE, "balance"),
     Blow(HUB, "rest"),
 )
 """Each program at the stages that need it; every program at every stage is in tests/soak."""
 
+ALONE = (
+    Blow(SCP, "send_images", images_come),
+    Blow(CORE, "wear"),
+    Blow(LISTENER, "acknowledge"),
+    Blow(TRIAGE, "triage"),
+    Blow(CORE, "ask"),
+)
+"""What dies at the clinic while there is no line."""
+
 
 @pytest.fixture(scope="module")
 def killed() -> Iterator[Story]:
     """The story, told once through all of these deaths."""
-    with scene() as story:
+    with scene(postgres=True) as story:
         tell(story, BLOWS)
         yield story
 
@@ -81,14 +94,16 @@ def test_nothing_lies_in_the_clear(killed: Story) -> None:
     for program in (killed.hub, killed.box):
         assert (program.state / "keys").is_dir()
         assert in_clear(program.folder, secrets) == []  # its state, its log, its configuration
+    for database in killed.lab.databases:
+        assert in_clear(database.folder, secrets) == []
 
 
 def test_the_story_with_the_line_down() -> None:
-    """No way to the hub from before the first image until after the request."""
+    """No way to the hub from before the first image until after the request, and deaths besides."""
     with scene() as story:
         tell(story, stages=NAMES[: NAMES.index("send_images")])
         told.cut_line(story)
-        tell(story, stages=NAMES[NAMES.index("send_images") : NAMES.index("accept")])
+        tell(story, ALONE, NAMES[NAMES.index("send_images") : NAMES.index("accept")])
         assert own_states(story) == {"stored"}
         assert image_states(story) == ["stored"] * IMAGES
         (row,) = story.at("nurse").get("/consultations")["board"]["open"]

@@ -122,13 +122,6 @@ def progress(pair: Pair, count: int) -> None:
 
 
 def kill_postgres(postgres: Postgres) -> None:
-    """The whole server as a power cut ends it: postmaster and every backend, no checkpoint."""
-    children = Path(f"/proc/{postgres.pid}/task/{postgres.pid}/children").read_text().split()
-    for pid in (postgres.pid, *map(int, children)):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    wait_until(
-        "a dead PostgreSQL", lambda: not any(Path("/proc", pid).exists() for pid in children)
-    )
-    postgres.stop()
+    """The whole server as a power cut ends it: and started again."""
+    postgres.kill()
     postgres.start()

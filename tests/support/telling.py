@@ -22,6 +22,8 @@ from lab import LabError, Program, lab, wait_until
 from story import Story
 
 CORE, HUB, BROKER, SCP, TRIAGE, LISTENER = "core", "hub", "broker", "scp", "triage", "listener"
+DATABASE = "database"
+"""The hub's PostgreSQL, where the scene has one."""
 VICTIMS = (CORE, HUB, BROKER, SCP, TRIAGE, LISTENER)
 
 STAGES: tuple[Callable[[Story], str], ...] = (
@@ -92,6 +94,11 @@ def kill(story: Story, victim: str) -> None:
         program: Program = story.box if victim == CORE else story.hub
         program.kill()
         program.start()
+        return
+    if victim == DATABASE:
+        (database,) = story.lab.databases
+        database.kill()
+        database.start()
         return
     wait_until(f"a {victim} to kill", lambda: bool(alive(story, victim)))
     for process in alive(story, victim):
@@ -166,10 +173,12 @@ def _stage(story: Story, name: str, here: list[Blow]) -> str:
 
 
 @contextlib.contextmanager
-def scene() -> Iterator[Story]:
+def scene(*, postgres: bool = False) -> Iterator[Story]:
     """The demonstration's: hub, blank box, line, print server, printer."""
-    with lab() as place, demo.scene(place) as made:
-        yield made
+    with lab() as place:
+        database = place.postgres().url if postgres else None
+        with demo.scene(place, database) as made:
+            yield made
 
 
 # -- moments of a stage

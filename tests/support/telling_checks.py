@@ -1,14 +1,15 @@
 """What must be true at the end of the story, read from tables and tray, not from a page's word."""
 
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pydicom
+from sqlalchemy import text
 
 import story as told
 from lab import LabError, wait_until
+from lianzhen_hub.store.database import open_engine, sqlite_url
 from story import Story
 from support.telling import scans
 
@@ -64,10 +65,11 @@ def holds(story: Story) -> None:
 
 
 def _tables(story: Story) -> None:
-    with closing(sqlite3.connect(f"file:{story.hub.state}/hub.db?mode=ro", uri=True)) as database:
+    engine = open_engine(story.hub.database or sqlite_url(story.hub.state / "hub.db"))
+    with engine.connect().execution_options(reader=True) as database:
 
-        def rows(query: str) -> list[tuple[str, ...]]:
-            return database.execute(query).fetchall()
+        def rows(query: str) -> list[Any]:
+            return list(database.execute(text(query)))
 
         def numbers(query: str) -> dict[str, int]:
             return {name: int(number) for name, number in rows(query)}
@@ -86,6 +88,7 @@ def _tables(story: Story) -> None:
         assert logged == applied == last, "a record is lost, or lies in the log twice"
         assert not rows("SELECT code, reason FROM quarantine")
         assert not rows("SELECT code, detail FROM notice")
+    engine.dispose()
     kept = {row["stream"]: row["last"] for row in story.box.status()["streams"]}
     assert {name: last.get(name, 0) for name in kept} == kept, "the box says that it sent more"
 
