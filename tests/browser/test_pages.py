@@ -1,10 +1,11 @@
 """Every page as people see it; signing in and accounts, done by hand."""
 
+from collections.abc import Sized
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Page, Request, expect
+from playwright.sync_api import Page, Request, Route, expect
 
 from lab import wait_until
 from lianzhen_protocol.accounts import Role
@@ -116,7 +117,25 @@ def test_many_pages_share_one_stream(clinic_page: Pages, site: Site) -> None:
     wait_until("a page that takes over", lambda: turn(others[0], streams, 2))
 
 
-def turn(page: Page, streams: list[str], wanted: int) -> bool:
+def test_a_page_that_joins_late_has_missed_nothing(clinic_page: Pages, site: Site) -> None:
+    first = clinic_page(Role.NURSE, "/patients")
+    expect(first.get_by_role("heading", level=1)).to_be_visible()
+    late = first.context.new_page()
+    held: list[Route] = []
+    late.route("**/live-*.js", lambda route: held.append(route))
+    late.goto("/patients", wait_until="commit")
+    wait_until("the page is made", lambda: late.locator("main").count() == 1)
+    wait_until("its script is on the way", lambda: turn(late, held, 1))
+    made = site.clinic.of(Role.NURSE).caller.post("/patients/temporary").body
+    link = f"a[href='/patients/{made['id']}']"
+    expect(first.locator(link).first).to_be_attached()  # it is told, and no longer on its way
+    expect(late.locator(link)).to_have_count(0)
+    for route in held:
+        route.continue_()
+    expect(late.locator(link).first).to_be_attached()
+
+
+def turn(page: Page, streams: Sized, wanted: int) -> bool:
     """Let Playwright hear what happened meanwhile."""
     page.evaluate("1")
     return len(streams) >= wanted

@@ -15,7 +15,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from lianzhen_protocol.accounts import Account, Actor, Role
-from lianzhen_runtime.problems import problems
+from lianzhen_runtime.problems import json_answer, problems
 
 from . import sessions
 from .assets import STATIC
@@ -102,6 +102,7 @@ class Console:
         self._detours = _DETOURS | settings.detours
         own = Routes()
         own.get("/live", roles=SIGNED_IN)(self._live)
+        own.get("/live/since", roles=SIGNED_IN)(self._since)
         own.post("/language/{language}", roles=ANYBODY)(_choose_language)
         own.get("/favicon.ico", roles=ANYBODY)(_no_icon)
         self.add([own])
@@ -184,6 +185,10 @@ class Console:
             return None if seat is None else seat.account.actor
 
         return await self.live.serve(visit.request, welcome)
+
+    async def _since(self, visit: Visit) -> web.StreamResponse:
+        """For a page that joins another one's stream."""
+        return json_answer({"events": self.live.since(visit.query("after"), visit.actor)})
 
     @web.middleware
     async def _for_people(self, request: web.Request, handler: Handler) -> web.StreamResponse:

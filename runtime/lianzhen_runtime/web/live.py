@@ -38,6 +38,14 @@ class _Event(NamedTuple):
         return not self.roles.isdisjoint(actor.roles)
 
 
+class Told(msgspec.Struct, frozen=True):
+    """An event as a page that asks is told it; ``data`` is JSON, as in the stream."""
+
+    id: str
+    kind: str
+    data: str
+
+
 class Live:
     """What a console tells its pages. Use it on the event loop only."""
 
@@ -158,6 +166,17 @@ class Live:
         if run != self._run or not number.isdecimal() or int(number) + 1 < oldest:
             return None
         return int(number)
+
+    def since(self, last: str, actor: Actor) -> list[Told] | None:
+        """What ``actor`` would have been told since a position; None: load everything anew."""
+        seen = self._begin(last)
+        if seen is None:
+            return None
+        return [
+            Told(id=f"{self._run}-{event.number}", kind=event.kind, data=event.data.decode())
+            for event in self._events
+            if event.number > seen and event.concerns(actor)
+        ]
 
     def _frame(self, number: int, kind: str, data: bytes) -> bytes:
         return b"id: %s-%d\nevent: %s\ndata: %s\n\n" % (

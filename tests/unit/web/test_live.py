@@ -57,6 +57,22 @@ async def listener(house: tuple[House, Client], login: str, last: str = "") -> L
     return await Listener(house[1], visitor).open(last)
 
 
+async def test_a_page_that_joins_asks_what_it_missed(house: tuple[House, Client]) -> None:
+    live = house[0].console.live
+    live.tell("before", 0)
+    made_at = live.position
+    live.tell("alarm", {"x": 1}, roles=frozenset(CLINICAL))
+    live.tell("bill", 2, roles=frozenset({Role.PHARMACIST}))
+    nurse = Visitor(house[1])
+    await nurse.sign_in("lin")
+    _, found = await nurse.ask("GET", f"/live/since?after={made_at}")
+    assert [(each["kind"], each["data"]) for each in found["events"]] == [("alarm", '{"x":1}')]
+    _, found = await nurse.ask("GET", f"/live/since?after={found['events'][0]['id']}")
+    assert found["events"] == []
+    _, found = await nurse.ask("GET", "/live/since?after=another-7")
+    assert found["events"] is None  # another run of the program: load everything
+
+
 async def test_each_role_hears_its_own(house: tuple[House, Client]) -> None:
     live = house[0].console.live
     nurse, other = await listener(house, "lin"), await listener(house, "gao")

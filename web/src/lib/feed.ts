@@ -7,19 +7,32 @@
 type Listener = (event: MessageEvent<string>) => void;
 type Word =
   | { kind: string; data: string; id: string }
-  | { want: string[] }
+  | { want: string[]; by: string }
+  | { heard: string }
   | { who: true }
   | { cut: boolean };
+
+/** No events: the position is too old, or of another run of the program. */
+type Since = { events: { kind: string; data: string; id: string }[] | null };
 
 const REOPEN_MS = 5_000;
 const listeners = new Map<string, Set<Listener>>();
 const heard = new Set<string>();
 let channel: BroadcastChannel | undefined;
 let source: EventSource | undefined;
+/** This page, on the channel. */
+const self = `${performance.timeOrigin}-${Math.random()}`;
+const told: string[] = [];
+const MOST_TOLD = 500;
 let leads = false;
 let cutSince = 0;
 
 function deliver(kind: string, data: string, id = '') {
+  if (id && kind !== 'reset') {
+    if (told.includes(id)) return;
+    told.push(id);
+    if (told.length > MOST_TOLD) told.shift();
+  }
   const event = new MessageEvent('message', { data, lastEventId: id });
   for (const listener of listeners.get(kind) ?? []) listener(event);
 }
@@ -71,6 +84,24 @@ function line(cut: boolean) {
   tell({ cut });
 }
 
+/**
+ * What happened between the making of this page and the moment from which the leader listens for
+ * it: asked for once the leader says that it does. An event that comes on both ways is one.
+ */
+async function catchUp() {
+  const after = document.documentElement.dataset.live;
+  if (!after) return;
+  try {
+    const answer = await fetch(`/live/since?after=${after}`, { headers: { 'Lz-Quiet': '1' } });
+    if (!answer.ok) return;
+    const { events } = (await answer.json()) as Since;
+    if (!events) deliver('reset', 'null');
+    else for (const { kind, data, id } of events) deliver(kind, data, id);
+  } catch {
+    // The line is cut; when it is back, every page loads anew.
+  }
+}
+
 function lead(first: boolean): Promise<never> {
   leads = true;
   want(listeners.keys());
@@ -86,8 +117,13 @@ function join() {
   channel.onmessage = ({ data: word }: MessageEvent<Word>) => {
     if ('kind' in word) deliver(word.kind, word.data, word.id);
     else if ('cut' in word) show(word.cut);
-    else if ('who' in word) tell({ want: [...listeners.keys()] });
-    else if (leads) want(word.want);
+    else if ('who' in word) tell({ want: [...listeners.keys()], by: self });
+    else if ('heard' in word) {
+      if (word.heard === self) void catchUp();
+    } else if (leads) {
+      want(word.want);
+      tell({ heard: word.by });
+    }
   };
   void navigator.locks.request('lz-live', () => {
     const first = performance.now() - began < 1_000;
@@ -107,7 +143,7 @@ export function listen(kind: string, listener: Listener): () => void {
   if (!listeners.has(kind)) {
     listeners.set(kind, new Set());
     if (leads) want([kind]);
-    else tell({ want: [kind] });
+    else tell({ want: [kind], by: self });
   }
   listeners.get(kind)!.add(listener);
   return () => listeners.get(kind)?.delete(listener);
