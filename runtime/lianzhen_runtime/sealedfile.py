@@ -14,7 +14,7 @@ import os
 import secrets
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple, Self
 
@@ -75,7 +75,12 @@ def _chunks(file: BinaryIO, opened: _Opened) -> Iterator[bytes]:
 def read_sealed(path: Path, keys: KeyProvider, owner: str) -> Iterator[bytes]:
     """The plain chunks of a finished file. FileNotFoundError, or SealBroken if it was changed."""
     with path.open("rb") as file:
-        yield from _chunks(file, _read_head(file, keys, owner))
+        yield from open_sealed(file, keys, owner)
+
+
+def open_sealed(file: BinaryIO, keys: KeyProvider, owner: str) -> Iterator[bytes]:
+    """The same of a file that is open, wherever it lies."""
+    return _chunks(file, _read_head(file, keys, owner))
 
 
 def write_sealed(path: Path, keys: KeyProvider, owner: str, content: bytes) -> None:
@@ -89,17 +94,30 @@ def write_sealed(path: Path, keys: KeyProvider, owner: str, content: bytes) -> N
     sync_folder(path.parent)
 
 
+class Mark(NamedTuple):
+    """A place that a writer can go back to."""
+
+    size: int
+    end: int
+
+
 class SealedWriter:
     """Appends to a file that is begun or taken up again. One user at a time.
 
-    ``taken`` gets the plain chunks that are there already, so that a running hash can follow.
+    ``taken`` is given the plain chunks that are there already, so that a running hash can follow.
     """
 
-    def __init__(self, path: Path, keys: KeyProvider, owner: str) -> None:
+    def __init__(
+        self,
+        path: Path,
+        keys: KeyProvider,
+        owner: str,
+        taken: Callable[[bytes], object] = lambda chunk: None,
+    ) -> None:
         self.path = path
         self.size = 0
         """Plain bytes that are durable."""
-        self.taken: list[bytes] = []
+        self._taken = taken
         try:
             self._file = path.open("r+b")
             opened = self._take_up(keys, owner)
@@ -123,6 +141,17 @@ class SealedWriter:
         self._sync()
         self.size += len(plain)
 
+    def mark(self) -> Mark:
+        """Where it ends now."""
+        return Mark(self.size, self._file.tell())
+
+    def back_to(self, mark: Mark) -> None:
+        """Drop what was appended since, durably. After an OSError take the file up anew."""
+        self._file.seek(mark.end)
+        self._file.truncate()
+        self._sync()
+        self.size = mark.size
+
     def close(self) -> None:
         """Let go of the file."""
         self._file.close()
@@ -141,7 +170,7 @@ class SealedWriter:
                 break
             if plain is None:
                 break
-            self.taken.append(plain)
+            self._taken(plain)
             self.size += len(plain)
             end = self._file.tell()
         self._file.seek(end)

@@ -17,7 +17,8 @@ from pydicom.data import get_testdata_file
 from sqlalchemy import Connection
 
 from lab import BoxProgram, HubProgram, Lab, free_ports, wait_until
-from lianzhen_hub.imaging.store import Name, ObjectStore
+from lianzhen_hub.imaging.store import ObjectStore
+from lianzhen_hub.imaging.stores import Name
 from lianzhen_hub.ingest.vault import Vault
 from lianzhen_hub.store.database import Database, sqlite_url
 from lianzhen_hub.store.sheets import HubSheets

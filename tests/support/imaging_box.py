@@ -49,9 +49,9 @@ class ImagingBox:
             raise OSError("no hub here")
         return self.line
 
-    def comes(self, number: int, status: int = 0, **more: str) -> Place:
+    def comes(self, number: int, status: int = 0, side: int = 16, **more: str) -> Place:
         """An image is durable, and nobody was told."""
-        image = ct_slice(number, "1.2.3", "1.2.3.4", side=16, **more)
+        image = ct_slice(number, "1.2.3", "1.2.3.4", side=side, **more)
         content, uid = data_set(image), str(image.SOPInstanceUID)
         file = part10(CT, uid, EXPLICIT, content)
         arrival = Arrival(

@@ -1,17 +1,17 @@
 """Images on their way to the hub: resumable, content-checked, for ever tried again.
 
 As in tus: HEAD says how much of it the hub has, PATCH adds the next chunk at that offset. What is
-asked and answered is idempotent, so whatever is cut, at most one chunk goes twice. What is still
-to be sent stands in the journal; that the hub has an image is believed only from its receipt,
-which is a record. Previews go before originals.
+asked and answered is idempotent, and of a chunk that was cut off the hub keeps what came, so
+whatever is cut, less than a chunk goes twice. What is still to be sent stands in the journal; that
+the hub has an image is believed only from its receipt, which is a record. Previews go before
+originals.
 """
 
 import asyncio
 import contextlib
-import hashlib
 import ssl
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
 import aiohttp
@@ -24,22 +24,20 @@ from lianzhen_protocol.imaging import SAFE, SENT, STORED, UPLOAD_PATH, Instance
 from lianzhen_runtime.log import Log
 from lianzhen_runtime.retry import pause
 
+from .pace import Pace
+from .put import HubAway, NotYet, Put, Refused
 from .shelf import READY, TOLD, Shelf
 
-CHUNK_BYTES: Final = 256 << 10
 TIMEOUT_SECONDS: Final = 60.0
 RECHECK_SECONDS: Final = 30.0
 """So often the hub is asked again about what it has and gave no receipt for."""
-_BATCH: Final = 50
+AT_ONCE: Final = 2
+"""While one waits for the hub's answer another is on the way."""
+LARGE_BYTES: Final = 16 << 20
+"""Of images that are larger only one at a time is held in memory."""
 _MOST_PUT_OFF: Final = 1000
 _JUST_DUE_S: Final = 1.0
 _log = Log("lianzhen.upload")
-
-
-class HubAway(OSError):
-    """No answer that makes sense, or one that asks for patience; another try may do."""
-
-    code = "hub-away"
 
 
 class Line(NamedTuple):
@@ -92,6 +90,25 @@ class Patience:
         return min([most, *(max(due, 0.0) for due in dues if due > -_JUST_DUE_S)])
 
 
+class _Job(NamedTuple):
+    """One content that is due, and whose turn is later if it fails."""
+
+    later: Patience
+    shelf: Shelf
+    instance: Instance | None
+    """Of an original."""
+
+    @property
+    def key(self) -> str:
+        """For one at a time."""
+        return f"{self.shelf.id}/{'preview' if self.instance is None else 'original'}"
+
+    @property
+    def is_large(self) -> bool:
+        """Whether it has the memory for itself."""
+        return self.instance is not None and self.instance.size > LARGE_BYTES
+
+
 class Uploader:
     """One service. ``line`` is asked at each new session, as certificates are renewed."""
 
@@ -101,6 +118,10 @@ class Uploader:
         self._line = line
         self._wake = asyncio.Event()
         self._previews_later, self._originals_later = Patience(), Patience()
+        self._pace = Pace(AT_ONCE)
+        self._busy: dict[str, _Job] = {}
+        self._tried = set[str]()
+        self._early = False
         journal.on_change(self._changed)
 
     def _changed(self, sheets: set[tuple[str, str]]) -> None:
@@ -111,67 +132,86 @@ class Uploader:
         """Send whatever is to be sent, until cancelled."""
         attempt = 0
         while True:
+            before = self._pace.answers
             try:
                 await self._session()
             except HubAway as away:
                 _log.transition("image upload", "waits for the hub", bad=True, code=away.code)
+                attempt = 0 if self._pace.answers > before else attempt + 1
                 await asyncio.sleep(pause(attempt, base=0.5, cap=10.0))
-                attempt += 1
             else:
                 attempt = 0
 
     async def _session(self) -> None:
         """As long as the line lasts and there is work; then wait for more."""
         line = self._line()
-        async with aiohttp.ClientSession(
-            line.url,
-            connector=aiohttp.TCPConnector(ssl=line.context, limit=2),
-            timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS),
-        ) as session:
+        connector = aiohttp.TCPConnector(
+            ssl=line.context, limit=AT_ONCE, socket_factory=self._pace.new_socket
+        )
+        timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
+        async with aiohttp.ClientSession(line.url, connector=connector, timeout=timeout) as session:
+            put = Put(session, self._pace)
             self._wake.clear()
-            while await self._step(Put(session)):
-                _log.transition("image upload", "goes on")
-                self._wake.clear()
+            async with asyncio.TaskGroup() as workers:
+                working = [workers.create_task(self._work(put)) for _ in range(AT_ONCE)]
+        for worker in working:
+            if (away := worker.result()) is not None:
+                raise away
         waits = (self._previews_later, self._originals_later)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(min(each.next_s(RECHECK_SECONDS) for each in waits)):
                 await self._wake.wait()
 
-    async def _step(self, put: "Put") -> bool:
-        """Send previews, or one original; False when nothing is due."""
-        later = self._previews_later
-        shelves = self._journal.sheets.find(Shelf, state=READY, limit=_BATCH + len(later))
-        if previews := [shelf for shelf in shelves if later.is_due(shelf.id)]:
-            for shelf in previews[:_BATCH]:
-                await self._guarded(later, shelf.id, self._preview(put, shelf))
-            return True
-        for instance in self._originals():
-            await self._guarded(self._originals_later, instance.id, self._original(put, instance))
-            return True
-        return False
+    async def _work(self, put: Put) -> HubAway | None:
+        """Send one after another while something is due; what the line said, if it ended."""
+        while (job := self._due()) is not None:
+            self._busy[job.key] = job
+            try:
+                await self._guarded(put, job)
+            except HubAway as away:
+                return away
+            finally:
+                del self._busy[job.key]
+            _log.transition("image upload", "goes on")
+        return None
 
-    def _originals(self) -> list[Instance]:
-        """One that is due, those that never went before those that lack their receipt."""
-        later, sheets = self._originals_later, self._journal.sheets
+    def _due(self) -> _Job | None:
+        """A preview that is to be sent; else an original, those that never went first."""
+        sheets, later = self._journal.sheets, self._previews_later
+        for shelf in sheets.find(Shelf, state=READY, limit=1 + len(later) + AT_ONCE):
+            job = _Job(later, shelf, None)
+            if later.is_due(shelf.id) and job.key not in self._busy:
+                return job
+        later = self._originals_later
         for state in (STORED, SENT):
-            found = sheets.find(Instance, state=state, limit=1 + len(later))
-            if due := [instance for instance in found if later.is_due(instance.id)]:
-                return due[:1]
-        return []
+            for instance in sheets.find(Instance, state=state, limit=1 + len(later) + AT_ONCE):
+                if not later.is_due(instance.id):
+                    continue
+                if (found := sheets.get(Shelf, instance.id)) is None:
+                    _log.error("an image cannot be sent", code="image-missing")
+                    later.put_off(instance.id, base=60.0, cap=3600.0)
+                    continue
+                job = _Job(later, found, instance)
+                if job.key not in self._busy and not (job.is_large and self._busy):
+                    return job
+        return None
 
-    async def _guarded(self, later: Patience, key: str, sending: Awaitable[None]) -> None:
+    async def _guarded(self, put: Put, job: _Job) -> None:
         """The boundary of one image: what is wrong with it stops no other."""
         try:
-            await sending
+            if job.instance is None:
+                await self._preview(put, job.shelf)
+            else:
+                await self._original(put, job.shelf, job.instance)
         except NotYet:
-            later.put_off(key, base=0.2, cap=60.0)
+            job.later.put_off(job.shelf.id, base=0.2, cap=60.0)
         except (SealBroken, FileNotFoundError, Refused) as error:
             _log.error("an image cannot be sent", code=getattr(error, "code", "image-missing"))
-            later.put_off(key, base=60.0, cap=3600.0)
+            job.later.put_off(job.shelf.id, base=60.0, cap=3600.0)
 
-    async def _preview(self, put: "Put", shelf: Shelf) -> None:
+    async def _preview(self, put: Put, shelf: Shelf) -> None:
         content = await self._source.preview(shelf.id)
-        await put.content(f"{UPLOAD_PATH}/{shelf.id}/preview", content)
+        await self._put(put, f"{UPLOAD_PATH}/{shelf.id}/preview", content)
 
         def work(book: Book) -> None:
             if (found := book.get(Shelf, shelf.id)) is not None and found.preview == READY:
@@ -180,12 +220,23 @@ class Uploader:
         await self._journal.transact(work)
         self._previews_later.done(shelf.id)
 
-    async def _original(self, put: "Put", instance: Instance) -> None:
-        shelf = self._journal.sheets.get(Shelf, instance.id)
-        if shelf is None:
-            raise FileNotFoundError(instance.id)
+    async def _put(
+        self, put: Put, path: str, content: bytes, digest: str | None = None, known: bool = False
+    ) -> None:
+        is_new = not known and not self._early and path not in self._tried
+        self._tried.add(path)
+        try:
+            await put.content(path, content, digest, is_new=is_new)
+        except NotYet:
+            self._early = True  # ask before anything is sent, until manifests are ahead again
+            raise
+        self._early = False
+        self._tried.discard(path)
+
+    async def _original(self, put: Put, shelf: Shelf, instance: Instance) -> None:
         content = await self._source.original(shelf)
-        await put.content(f"{UPLOAD_PATH}/{instance.id}/original", content)
+        path = f"{UPLOAD_PATH}/{instance.id}/original"
+        await self._put(put, path, content, instance.sha256, instance.state == SENT)
 
         def work(book: Book) -> bool:
             found = book.get(Instance, instance.id)
@@ -197,69 +248,3 @@ class Uploader:
         if not await self._journal.transact(work):
             # Asked again, until the receipt has come.
             self._originals_later.put_off(instance.id, base=RECHECK_SECONDS, cap=600.0)
-
-
-class NotYet(Exception):
-    """The hub does not know this image yet: its manifest is on its way."""
-
-
-class Refused(Exception):
-    """The hub will not have it: ``code`` is its reason."""
-
-    def __init__(self, code: str) -> None:
-        super().__init__(code)
-        self.code = code
-
-
-class _Problem(msgspec.Struct):
-    code: str = "unknown"
-
-
-_PATIENCE: Final = frozenset({401, 403, 408, 409, 412, 423, 425, 429})
-"""Of the line or the moment, not of the image: a certificate that is being renewed, a chunk that
-somebody else sent."""
-
-
-class Put:
-    """Puts one content under one path of the hub."""
-
-    def __init__(self, session: aiohttp.ClientSession, chunk_bytes: int = CHUNK_BYTES) -> None:
-        self._session = session
-        self._chunk = chunk_bytes
-
-    async def content(self, path: str, content: bytes) -> None:
-        """Return when the hub says that it has all of it. NotYet, HubAway or Refused otherwise."""
-        headers = {
-            "Upload-Length": str(len(content)),
-            "Upload-Digest": hashlib.sha256(content).hexdigest(),
-        }
-        offset = await self._call("HEAD", path, headers, None)
-        while True:
-            chunk = content[offset : offset + self._chunk]
-            sent = headers | {"Upload-Offset": str(offset)}
-            offset = await self._call("PATCH", path, sent, chunk)
-            if offset >= len(content):
-                return
-
-    async def _call(
-        self, method: str, path: str, headers: dict[str, str], chunk: bytes | None
-    ) -> int:
-        try:
-            async with self._session.request(
-                method, path, headers=headers, data=chunk, allow_redirects=False
-            ) as answer:
-                body = await answer.read()
-                if answer.status < 300:
-                    return int(answer.headers["Upload-Offset"])
-        except (aiohttp.ClientError, OSError, TimeoutError, ValueError, KeyError) as error:
-            raise HubAway(f"the hub does not answer: {type(error).__name__}") from error
-        if answer.status == 404:
-            raise NotYet
-        if answer.status >= 500 or answer.status in _PATIENCE:
-            raise HubAway(f"the hub asks for patience (HTTP {answer.status})")
-        if method == "HEAD" and answer.status == 422:  # it has no body
-            raise Refused("upload-differs")
-        try:
-            raise Refused(msgspec.json.decode(body, type=_Problem).code)
-        except msgspec.DecodeError as error:
-            raise HubAway(f"something else than the hub answers ({answer.status})") from error

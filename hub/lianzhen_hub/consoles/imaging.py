@@ -11,7 +11,7 @@ from aiohttp import web
 
 from lianzhen_hub.consultations.access import case_of
 from lianzhen_hub.imaging.meanings import seen
-from lianzhen_hub.imaging.store import Name, Part
+from lianzhen_hub.imaging.stores import Name, Part
 from lianzhen_hub.page import HubPage
 from lianzhen_protocol.accounts import Actor, Role
 from lianzhen_protocol.consultation import Consultation, State

@@ -6,7 +6,10 @@
     ├── ImageUnannounced          image-unannounced     404   its manifest has not come (yet)
     ├── UploadDiffers             upload-differs        422   from what the manifest says
     ├── OffsetConflict            upload-offset         409   ask by HEAD and go on there
-    └── DigestDiffers             upload-digest         409   the whole is not what it should be
+    ├── ChunkDiffers              upload-chunk          409   what came is not what was sent: again
+    ├── DigestDiffers             upload-digest         409   the whole is not what it should be
+    ├── ChunkCut                  upload-cut            408   the line ended within a chunk
+    └── StoreAway                 store-away            503   the store of images does not answer
 """
 
 from lianzhen_runtime.errors import LianzhenError
@@ -40,8 +43,29 @@ class OffsetConflict(ImagingError):
     http_status = 409
 
 
+class ChunkDiffers(ImagingError):
+    """With this chunk the hash is another than was said. Nothing of it was kept."""
+
+    code = "upload-chunk"
+    http_status = 409
+
+
 class DigestDiffers(ImagingError):
     """All bytes are there, and their hash is another one. The part was dropped: begin anew."""
 
     code = "upload-digest"
     http_status = 409
+
+
+class ChunkCut(ImagingError):
+    """Only a part of the chunk came; it was kept."""
+
+    code = "upload-cut"
+    http_status = 408
+
+
+class StoreAway(ImagingError):
+    """Whole, but not yet where it is to be kept; it is put there when the box asks again."""
+
+    code = "store-away"
+    http_status = 503

@@ -1,12 +1,11 @@
-"""The object store: sealed files below the hub's state, written durably, each part resumable.
+"""Images at the hub: what has come of each, kept as it comes, and the store that has them whole.
 
-::
-
-    images/<node>/<kk>/<key>.original         a Part 10 file, whole, its hash compared
-    images/<node>/<kk>/<key>.preview          a JPEG
-    images/<node>/<kk>/<key>.<digest>.part    what has come of one of them
-
-Node, key and digest are checked before they come here; no name of a sender's is ever in a path.
+A part is ``<key>.<digest>.part`` beside where the file would be, always on this machine's disk:
+sealed, durable chunk by chunk, and kept until it is whole, however long that takes. A chunk says
+the hash of everything up to its end, so that a wrong one is refused before it is written. Of a
+chunk that the line cut off we keep what came, and believe it when the next hash proves it. An
+object goes to the store when its own hash is right; whoever asks again repairs what a kill left in
+between. Node, key and digest are checked before they come here.
 """
 
 import asyncio
@@ -15,95 +14,134 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
-from lianzhen_runtime.files import private_folder, sync_folder
+from lianzhen_runtime.files import private_folder
 from lianzhen_runtime.keys import KeyProvider
-from lianzhen_runtime.sealedfile import SealedWriter, read_sealed
+from lianzhen_runtime.sealedfile import SealedWriter, open_sealed
 
-from .errors import DigestDiffers, OffsetConflict
+from .errors import ChunkDiffers, DigestDiffers, OffsetConflict
+from .stores import FileStore, Name, Store, durable_folder
 
-Part = Literal["original", "preview"]
 _OPEN: Final = 16
 """Uploads that are kept open between two chunks."""
 
 
-class Name(NamedTuple):
-    """One object."""
+class Chunk(NamedTuple):
+    """What came in one request. ``reached``: SHA-256 of the whole up to this chunk's end, or None
+    if the line was cut before that came.
+    """
 
-    node: str
-    key: str
-    part: Part
+    offset: int
+    content: bytes
+    reached: str | None
 
 
 class _Upload:
-    """A part as far as it has come; used under its lock only."""
+    """A part as far as it has come; used under its lock, in one thread at a time."""
 
-    def __init__(self, writer: SealedWriter) -> None:
-        self.writer = writer
-        self.hash = hashlib.sha256()
-        for chunk in writer.taken:
-            self.hash.update(chunk)
-        writer.taken.clear()
+    def __init__(self, path: Path, keys: KeyProvider, owner: str) -> None:
+        self._hash = hashlib.sha256()
+        self._writer = SealedWriter(path, keys, owner, self._hash.update)
+        self.path = path
+        self._proved = self._writer.mark(), self._hash.copy()
+        self._refused = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes that are durable."""
+        return self._writer.size
+
+    def append(self, chunk: Chunk, length: int) -> None:
+        """Keep it, durably; OffsetConflict, ChunkDiffers or DigestDiffers: nothing of it is."""
+        if chunk.offset == self._proved[0].size < self.size and chunk.reached is not None:
+            self._go_back()  # what was cut off comes again, as a whole
+        if chunk.offset != self.size or self.size + len(chunk.content) > length:
+            raise OffsetConflict(f"this part ends at byte {self.size} of {length}; go on there")
+        following = self._hash.copy()
+        following.update(chunk.content)
+        if chunk.reached is not None and following.hexdigest() != chunk.reached:
+            self._refuse()
+        if chunk.content:
+            self._writer.append(chunk.content)
+        self._hash = following
+        if chunk.reached is not None:
+            self._proved, self._refused = (self._writer.mark(), following.copy()), 0
+
+    def _refuse(self) -> None:
+        self._refused += 1
+        if self.size > self._proved[0].size:  # or what came before was wrong
+            self._go_back()
+        elif self._refused > 1:
+            raise DigestDiffers("the hash up to here differs again and again; begin anew")
+        raise ChunkDiffers(f"what came is not what was sent; go on at byte {self.size}")
+
+    def _go_back(self) -> None:
+        mark, proved = self._proved
+        self._writer.back_to(mark)
+        self._hash = proved.copy()
+
+    def digest(self) -> str:
+        """SHA-256 of what has come."""
+        return self._hash.hexdigest()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._writer.close()
 
 
 class ObjectStore:
-    """On the event loop; files are touched in threads."""
+    """On the event loop; files and the store are touched in threads."""
 
-    def __init__(self, folder: Path, keys: KeyProvider) -> None:
+    def __init__(self, folder: Path, keys: KeyProvider, store: Store | None = None) -> None:
         self._folder = private_folder(folder)
         self._keys = keys
+        self._store: Store = FileStore(folder) if store is None else store
         self._open: OrderedDict[tuple[Name, str], _Upload] = OrderedDict()
         self._locks: dict[Name, tuple[asyncio.Lock, list[None]]] = {}
 
-    def has(self, name: Name) -> bool:
-        """Whether it is here, whole."""
-        return self._path(name).exists()
-
-    async def offset(self, name: Name, digest: str) -> int:
-        """Bytes of a part that are durable."""
+    async def offset(self, name: Name, digest: str, length: int) -> int:
+        """Bytes of it that are durable; ``length`` if it is whole."""
         async with self._alone(name):
-            return (await self._upload(name, digest)).writer.size
+            upload = await self._upload(name, digest)
+            return length if upload is None else upload.size
 
-    async def append(self, name: Name, digest: str, offset: int, chunk: bytes, length: int) -> int:
-        """Add a chunk at ``offset`` and give the new one; at ``length`` the object is whole.
+    async def append(self, name: Name, digest: str, chunk: Chunk, length: int) -> int:
+        """Add a chunk and give the new end; at ``length`` the object is whole, in its store.
 
-        OffsetConflict, or DigestDiffers: then what came is dropped.
+        OffsetConflict or ChunkDiffers; DigestDiffers: then what came is dropped; StoreAway.
         """
         async with self._alone(name):
-            if self.has(name):
-                return length
             upload = await self._upload(name, digest)
-            size = upload.writer.size
-            if offset != size or size + len(chunk) > length:
-                raise OffsetConflict(f"this part ends at byte {size} of {length}; go on there")
+            if upload is None:
+                return length
             try:
-                if chunk:
-                    await asyncio.to_thread(upload.writer.append, chunk)
+                await asyncio.to_thread(upload.append, chunk, length)
             except OSError:
                 self._forget(name, digest)
                 raise
-            upload.hash.update(chunk)
-            if size + len(chunk) == length:
+            except DigestDiffers:
+                await self._drop(name, digest, upload)
+                raise
+            if upload.size == length:
                 await self._finish(name, digest, upload)
-            return size + len(chunk)
+            return upload.size
 
     async def _finish(self, name: Name, digest: str, upload: _Upload) -> None:
-        found, path = upload.hash.hexdigest(), upload.writer.path
-        self._forget(name, digest)
-        if found != digest:
-            await asyncio.to_thread(path.unlink)
+        if upload.digest() != digest:
+            await self._drop(name, digest, upload)
             raise DigestDiffers("the hash of what came is not the one that was said; begin anew")
+        self._forget(name, digest)
+        await asyncio.to_thread(self._store.put, name, upload.path)
 
-        def keep() -> None:
-            path.rename(self._path(name))
-            sync_folder(path.parent)
-
-        await asyncio.to_thread(keep)
+    async def _drop(self, name: Name, digest: str, upload: _Upload) -> None:
+        self._forget(name, digest)
+        await asyncio.to_thread(upload.path.unlink)
 
     def read(self, name: Name) -> Iterator[bytes]:
-        """The plain chunks. FileNotFoundError, or SealBroken if the disk changed them."""
-        return read_sealed(self._path(name), self._keys, _owner(name))
+        """The plain chunks. FileNotFoundError, or SealBroken if somebody changed them."""
+        with self._store.open(name) as file:
+            yield from open_sealed(file, self._keys, _owner(name))
 
     async def content(self, name: Name) -> bytes:
         """All of it, read in a thread."""
@@ -112,20 +150,26 @@ class ObjectStore:
     def close(self) -> None:
         """Let go of all files."""
         for upload in self._open.values():
-            upload.writer.close()
+            upload.close()
         self._open.clear()
 
-    async def _upload(self, name: Name, digest: str) -> _Upload:
+    async def _upload(self, name: Name, digest: str) -> _Upload | None:
+        """What has come so far; None if the store has it, whole."""
         if (known := self._open.get((name, digest))) is not None:
             self._open.move_to_end((name, digest))
             return known
-        path = self._path(name).with_suffix(f".{digest[:16]}.part")
+        path = (self._folder / name.path()).with_suffix(f".{digest[:16]}.part")
 
-        def take_up() -> _Upload:
-            private_folder(path.parent)
-            return _Upload(SealedWriter(path, self._keys, _owner(name)))
+        def take_up() -> _Upload | None:
+            if self._store.has(name):
+                path.unlink(missing_ok=True)  # killed between the store and its removal
+                return None
+            durable_folder(path.parent)
+            return _Upload(path, self._keys, _owner(name))
 
-        self._open[name, digest] = upload = await asyncio.to_thread(take_up)
+        if (upload := await asyncio.to_thread(take_up)) is None:
+            return None
+        self._open[name, digest] = upload
         for other in [key for key in self._open if key[0] not in self._locks][: -_OPEN or None]:
             self._forget(*other)
         return upload
@@ -133,7 +177,7 @@ class ObjectStore:
     def _forget(self, name: Name, digest: str) -> None:
         upload = self._open.pop((name, digest), None)
         if upload is not None:
-            upload.writer.close()
+            upload.close()
 
     @asynccontextmanager
     async def _alone(self, name: Name) -> AsyncIterator[None]:
@@ -147,9 +191,6 @@ class ObjectStore:
             wanted.pop()
             if not wanted:
                 self._locks.pop(name, None)
-
-    def _path(self, name: Name) -> Path:
-        return self._folder / name.node / name.key[:2] / f"{name.key}.{name.part}"
 
 
 def _owner(name: Name) -> str:

@@ -3,17 +3,19 @@
 ::
 
     HEAD  /images/v1/<key>/<part>    Upload-Length, Upload-Digest -> Upload-Offset
-    PATCH /images/v1/<key>/<part>    the same and Upload-Offset, a chunk -> Upload-Offset
+    PATCH /images/v1/<key>/<part>    the same, Upload-Offset, Upload-Reached, a chunk
+                                     -> Upload-Offset
 
 A box sees and writes under its own certificate's name only, and only what its manifest announced.
 An image is committed when all of it is durable and its hash is right; the receipt is a record.
 """
 
+import asyncio
 import re
 from typing import Final, NamedTuple, cast
 
 import msgspec
-from aiohttp import web
+from aiohttp import ClientPayloadError, web
 
 from lianzhen_hub.fleet.errors import RequestTooLarge
 from lianzhen_hub.fleet.fleet import Fleet
@@ -24,12 +26,15 @@ from lianzhen_protocol import imaging
 from lianzhen_protocol.imaging import SAFE, ImageReceived, Instance
 from lianzhen_runtime.problems import problems
 
-from .errors import ImageUnannounced, UploadDiffers
+from .errors import ChunkCut, ImageUnannounced, UploadDiffers
 from .meanings import receipt
-from .store import Name, ObjectStore, Part
+from .store import Chunk, ObjectStore
+from .stores import Name, Part
 
 MAX_CHUNK_BYTES: Final = 1 << 20
 MAX_PREVIEW_BYTES: Final = 4 << 20
+SILENCE_SECONDS: Final = 60.0
+"""After that long without a byte a line is taken for dead."""
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _JPEG: Final = b"\xff\xd8\xff"
 
@@ -56,29 +61,31 @@ class Uploads:
         return app
 
     async def _offset(self, request: web.Request) -> web.Response:
-        wanted = await self._wanted(request)
-        if self._store.has(wanted.name):
-            return _at(wanted.length)
-        return _at(await self._store.offset(wanted.name, wanted.digest))
+        wanted = await self._wanted(request, peer_certificate(request))
+        return _at(await self._store.offset(wanted.name, wanted.digest, wanted.length))
 
     async def _append(self, request: web.Request) -> web.Response:
-        wanted = await self._wanted(request)
-        offset = _number(request, "Upload-Offset")
-        chunk = await _body(request)
-        if wanted.name.part == "preview" and offset == 0 and not chunk.startswith(_JPEG):
+        certificate = peer_certificate(request)  # a line that is cut has none any more
+        offset, proof = _number(request, "Upload-Offset"), _digest(request, "Upload-Reached")
+        content = bytearray()
+        # Before anything else: what waits unread is lost when the line is cut.
+        whole = certificate is not None and await _body(request, content)
+        wanted = await self._wanted(request, certificate)
+        if wanted.name.part == "preview" and offset == 0 and not content.startswith(_JPEG):
             raise UploadDiffers("a preview is a JPEG")
-        reached = await self._store.append(wanted.name, wanted.digest, offset, chunk, wanted.length)
+        chunk = Chunk(offset, bytes(content), proof if whole else None)
+        reached = await self._store.append(wanted.name, wanted.digest, chunk, wanted.length)
+        if not whole:
+            raise ChunkCut(f"the line ended within this chunk; go on at byte {reached}")
         if reached == wanted.length:
             await self._hub.transact(lambda page: commit(page, wanted.name, wanted.length))
         return _at(reached)
 
-    async def _wanted(self, request: web.Request) -> _Wanted:
+    async def _wanted(self, request: web.Request, certificate: bytes | None) -> _Wanted:
         """Who asks, for what; every way of not being allowed to raises."""
-        node = await self._fleet.holder(peer_certificate(request))
+        node = await self._fleet.holder(certificate)
         key, part = request.match_info["key"], cast(Part, request.match_info["part"])
-        length, digest = _number(request, "Upload-Length"), request.headers.get("Upload-Digest", "")
-        if not _DIGEST.fullmatch(digest):
-            raise UploadDiffers("Upload-Digest is the SHA-256 of the whole, in hexadecimal")
+        length, digest = _number(request, "Upload-Length"), _digest(request, "Upload-Digest")
         instance = await self._hub.consult(lambda sheets: sheets.get(Instance, key))
         if instance is None or instance.node != node:
             raise ImageUnannounced("no manifest of this image has come from this box")
@@ -117,10 +124,23 @@ def _number(request: web.Request, header: str) -> int:
     return int(text)
 
 
-async def _body(request: web.Request) -> bytes:
-    content = bytearray()
-    async for part in request.content.iter_any():
-        content += part
-        if len(content) > MAX_CHUNK_BYTES:
-            raise RequestTooLarge(MAX_CHUNK_BYTES)
-    return bytes(content)
+def _digest(request: web.Request, header: str) -> str:
+    text = request.headers.get(header, "")
+    if not _DIGEST.fullmatch(text):
+        raise UploadDiffers(f"{header} is a SHA-256, in hexadecimal")
+    return text
+
+
+async def _body(request: web.Request, content: bytearray) -> bool:
+    """Put what comes into ``content``; False if the line was cut before all of it came."""
+    parts = request.content.iter_any()
+    try:
+        while True:
+            async with asyncio.timeout(SILENCE_SECONDS):
+                content += await anext(parts)
+            if len(content) > MAX_CHUNK_BYTES:
+                raise RequestTooLarge(MAX_CHUNK_BYTES)
+    except StopAsyncIteration:
+        return True
+    except (OSError, TimeoutError, ClientPayloadError):
+        return False

@@ -1,6 +1,7 @@
 """Uploads over real TLS and a real line that is cut: whose, whole, once, and from where it was."""
 
 import asyncio
+import contextlib
 import hashlib
 import io
 import os
@@ -9,15 +10,26 @@ import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 
-from lianzhen_edge.dicom.upload import HubAway, Put
-from lianzhen_hub.imaging.store import Name
+from lianzhen_edge.dicom.pace import Pace
+from lianzhen_edge.dicom.put import HubAway, Put, Refused
+from lianzhen_hub.imaging.store import Chunk
+from lianzhen_hub.imaging.stores import Name
 from lianzhen_protocol import imaging
 from line import Line
 from support.image_hub import ImageHub, image_hub
 
 CHUNK = 16 << 10
+
+
+class Small(Pace):
+    """Sixteen kilobytes at a time, whatever the line carries."""
+
+    @property
+    def chunk(self) -> int:
+        return CHUNK
 
 
 @pytest.fixture
@@ -30,13 +42,17 @@ def path_of(key: str, part: str = "original") -> str:
     return f"{imaging.UPLOAD_PATH}/{key}/{part}"
 
 
-def headers(content: bytes, offset: int | None = None, **more: str) -> dict[str, str]:
+def headers(
+    content: bytes, offset: int | None = None, reach: int | None = None, **more: str
+) -> dict[str, str]:
     found = {
         "Upload-Length": str(len(content)),
         "Upload-Digest": hashlib.sha256(content).hexdigest(),
     }
     if offset is not None:
+        end = offset + CHUNK if reach is None else reach
         found["Upload-Offset"] = str(offset)
+        found["Upload-Reached"] = hashlib.sha256(content[:end]).hexdigest()
     return found | {name.replace("_", "-"): text for name, text in more.items()}
 
 
@@ -45,7 +61,7 @@ async def test_an_image_and_its_preview_come_whole_and_a_receipt_goes_down(site:
     content, jpeg = os.urandom(3 * CHUNK + 17), b"\xff\xd8\xff" + os.urandom(5000)
     key = await site.announce(node, content)
     async with site.session(context) as session:
-        put = Put(session, CHUNK)
+        put = Put(session, Small())
         await put.content(path_of(key, "preview"), jpeg)
         assert (await site.state(key)).preview == len(jpeg)
         assert await site.receipts(node) == 0
@@ -75,7 +91,7 @@ async def test_a_line_that_is_cut_at_any_byte_costs_a_chunk_each_time(
             line.cut_after = luck.randrange(2000, 6 * CHUNK) if cuts < 12 else None
             try:
                 async with site.session(context, line.port) as session:
-                    await Put(session, CHUNK).content(path_of(key), content)
+                    await Put(session, Small()).content(path_of(key), content)
                 break
             except HubAway:
                 cuts += 1
@@ -104,8 +120,74 @@ async def test_what_a_crash_left_is_taken_up(site: ImageHub) -> None:
             file.truncate(part.stat().st_size - 100)  # the third chunk was torn
         async with session.head(path_of(key), headers=headers(content)) as answer:
             assert answer.headers["Upload-Offset"] == str(2 * CHUNK)
-        await Put(session, CHUNK).content(path_of(key), content)
+        await Put(session, Small()).content(path_of(key), content)
     assert await site.hub.objects.content(Name(node, key, "original")) == content
+
+
+async def test_of_a_chunk_that_is_cut_off_what_came_is_kept(site: ImageHub) -> None:
+    node, context = await site.box("BOX-1")
+    content = os.urandom(5 * CHUNK)
+    key = await site.announce(node, content)
+    sent = headers(content, 0, 4 * CHUNK) | {"Content-Length": str(4 * CHUNK)}
+    lines = [f"PATCH {path_of(key)} HTTP/1.1", "Host: hub", *(f"{n}: {v}" for n, v in sent.items())]
+    _, writer = await asyncio.open_connection("127.0.0.1", site.port, ssl=context)
+    writer.write("\r\n".join([*lines, "", ""]).encode() + content[: 2 * CHUNK])
+    await writer.drain()
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+    async with site.session(context) as session:
+        for _ in range(500):
+            async with session.head(path_of(key), headers=headers(content)) as answer:
+                if (there := int(answer.headers["Upload-Offset"])) > 0:
+                    break
+            await asyncio.sleep(0.01)
+        assert there == 2 * CHUNK
+        await Put(session, Small()).content(path_of(key), content)
+    assert await site.hub.objects.content(Name(node, key, "original")) == content
+
+
+class Wrong(Put):
+    """Its line changes a bit in every other chunk, as no line under TLS does."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        super().__init__(session, Small())
+        self.chunks = self.wrong = 0
+
+    async def _call(
+        self, method: str, path: str, headers: dict[str, str], chunk: bytes | None = None
+    ) -> int:
+        if chunk:
+            self.chunks += 1
+            if self.chunks % 2:
+                self.wrong += 1
+                chunk = bytes([chunk[0] ^ 1]) + chunk[1:]
+        return await super()._call(method, path, headers, chunk)
+
+
+async def test_a_chunk_that_is_not_what_was_sent_is_refused_and_comes_again(site: ImageHub) -> None:
+    node, context = await site.box("BOX-1")
+    content = os.urandom(4 * CHUNK)
+    key = await site.announce(node, content)
+    async with site.session(context) as session:
+        wrong = Wrong(session)
+        await wrong.content(path_of(key), content)
+    assert (wrong.wrong, wrong.chunks) == (4, 8)
+    assert await site.hub.objects.content(Name(node, key, "original")) == content
+    assert await site.receipts(node) == 1
+
+
+async def test_an_image_that_is_not_its_manifests_is_not_sent(site: ImageHub) -> None:
+    node, context = await site.box("BOX-1")
+    content = os.urandom(100)
+    key = await site.announce(node, content)
+    changed = b"x" + content[1:]
+    async with site.session(context) as session:
+        with pytest.raises(Refused) as refused:
+            await Put(session, Pace()).content(
+                path_of(key), changed, hashlib.sha256(content).hexdigest()
+            )
+    assert refused.value.code == "image-differs"
 
 
 async def test_a_hub_that_died_between_file_and_commit_commits_when_asked(site: ImageHub) -> None:
@@ -113,10 +195,12 @@ async def test_a_hub_that_died_between_file_and_commit_commits_when_asked(site: 
     content = os.urandom(100)
     key = await site.announce(node, content)
     digest = hashlib.sha256(content).hexdigest()
-    await site.hub.objects.append(Name(node, key, "original"), digest, 0, content, 100)
+    await site.hub.objects.append(
+        Name(node, key, "original"), digest, Chunk(0, content, digest), 100
+    )
     assert (await site.state(key)).state == "stored"
     async with site.session(context) as session:
-        await Put(session).content(path_of(key), content)
+        await Put(session, Pace()).content(path_of(key), content)
     assert (await site.state(key)).state == "safe"
 
 
@@ -157,7 +241,7 @@ async def test_who_may_not_and_what_is_not_like_its_manifest(site: ImageHub) -> 
         (context, path_of(key), headers(content), content, (422, "upload-differs")),
         (context, path_of(key), headers(content, 7), content[7:], (409, "upload-offset")),
         (context, path_of(key), good, content + b"x", (409, "upload-offset")),
-        (context, path_of(key), good, bytes(3000), (409, "upload-digest")),
+        (context, path_of(key), good, bytes(3000), (409, "upload-chunk")),
         (context, path_of(key, "preview"), not_jpeg, b"GIF89a", (422, "upload-differs")),
         (context, path_of(key, "preview"), huge, b"", (422, "upload-differs")),
         (context, path_of(key), good, bytes((1 << 20) + 1), (413, "request-too-large")),

@@ -40,13 +40,26 @@ def test_a_part_is_taken_up_where_a_crash_left_it(tmp_path: Path, keys: FileKeys
     for cut in range(0, len(raw), 7):
         path = tmp_path / "part"
         path.write_bytes(raw[:cut])
-        with SealedWriter(path, keys, OWNER) as writer:
-            there = len(writer.taken)
-            assert writer.taken == CHUNKS[:there]
-            assert writer.size == sum(map(len, writer.taken))
+        taken = list[bytes]()
+        with SealedWriter(path, keys, OWNER, taken.append) as writer:
+            there = len(taken)
+            assert taken == CHUNKS[:there]
+            assert writer.size == sum(map(len, taken))
             for chunk in CHUNKS[there:]:
                 writer.append(chunk)
         assert list(read_sealed(path, keys, OWNER)) == CHUNKS
+
+
+def test_what_was_appended_since_a_mark_can_be_dropped(tmp_path: Path, keys: FileKeys) -> None:
+    path = tmp_path / "part"
+    with SealedWriter(path, keys, OWNER) as writer:
+        writer.append(CHUNKS[0])
+        mark = writer.mark()
+        writer.append(b"nobody knows whether this is right")
+        writer.back_to(mark)
+        assert writer.size == len(CHUNKS[0])
+        writer.append(CHUNKS[1])
+    assert list(read_sealed(path, keys, OWNER)) == CHUNKS[:2]
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
