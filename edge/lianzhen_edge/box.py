@@ -22,7 +22,7 @@ from lianzhen_runtime.signer import SignerTrust
 from lianzhen_runtime.supervise import supervised
 from lianzhen_runtime.web.live import Live
 
-from . import __version__
+from . import __version__, sync
 from .appliance import enrolment, identity
 from .appliance.browser_trust import BrowserAuthority
 from .appliance.clock import TrustedClock
@@ -34,7 +34,7 @@ from .devices.devices import Devices
 from .dicom.imaging import Imaging
 from .dicom.upload import Line
 from .journal.journal import Journal
-from .journal.states import Item
+from .journal.states import Item, StreamState
 from .meanings import MEANINGS
 from .metrics import metrics
 from .opinions.keeper import Opinions
@@ -42,6 +42,7 @@ from .printing.printing import Printing
 from .services import services
 from .settings import Settings
 from .status import BoxStatus, Health
+from .sync import LaneState
 from .uplink.link import Credentials
 from .uplink.uplink import Uplink
 
@@ -272,20 +273,31 @@ class Box:
     def status(self) -> BoxStatus:
         """Everything at once."""
         who, journal = self._identity, self._journal
+        now_ms, ends_ms = self.clock.now_ms, int(who.not_after * 1000) if who else None
+        streams = journal.stream_states() if journal else []
+        links, lanes = self._uplink.status if self._uplink else [], self._lanes(streams)
         return BoxStatus(
             state=self._state,
             sentence=self._sentence,
             version=__version__,
             node=who.node if who else None,
             clinic=who.clinic if who else None,
-            now_ms=self.clock.now_ms,
+            now_ms=now_ms,
             clock_offset_ms=int(self.clock.offset * 1000),
-            certificate_ends_ms=int(who.not_after * 1000) if who else None,
-            links=self._uplink.status if self._uplink else [],
-            streams=journal.stream_states() if journal else [],
+            certificate_ends_ms=ends_ms,
+            links=links,
+            streams=streams,
             held=journal.held() if journal else 0,
+            lanes=lanes,
+            concerns=sync.concerns(self._state, now_ms, ends_ms, links, lanes),
             browser_fingerprint=self.browser_fingerprint,
         )
+
+    def _lanes(self, streams: list[StreamState]) -> list[LaneState]:
+        found = sync.record_lanes(streams, self._uplink.flows if self._uplink else {})
+        if self._journal is not None and self._imaging is not None:
+            found.append(sync.images_lane(self._journal, self._imaging.uploader.flow))
+        return found
 
     def health(self) -> Health:
         """Healthy: the programs part works. A line that is down is no fault of the box."""

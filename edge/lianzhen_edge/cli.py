@@ -29,8 +29,13 @@ from lianzhen_runtime.retry import pause
 from lianzhen_runtime.rules import load_rules
 from lianzhen_runtime.web import owner
 
-from . import __version__, app, auditing
+from . import __version__, app, auditing, status_text
 from .settings import DEFAULT_FILE, Settings
+from .status import BoxStatus
+from .sync import STALLED_SECONDS, concerns
+
+LOOK = 3
+"""Exit status of ``status`` where a person should look: neither 1, no answer, nor 2."""
 
 BATCH = 200
 """Records in one request of ``put``: one sync of the journal."""
@@ -55,6 +60,10 @@ def parser() -> argparse.ArgumentParser:
     put.add_argument("--ids", action="store_true", help="print each id when it is stored")
     status = verbs.add_parser("status", help="what the box holds, and how the line is")
     status.add_argument("--json", action="store_true")
+    status.add_argument(
+        "--stalled", type=float, default=STALLED_SECONDS, metavar="SECONDS",
+        help="how long something may wait before somebody should look (exit status 3)",
+    )  # fmt: skip
     owner.add_verbs(verbs, homes=False)
     item = verbs.add_parser("item", help="what became of one record")
     item.add_argument("id", help="32 hexadecimal digits")
@@ -159,23 +168,15 @@ async def _put_batch(options: argparse.Namespace, settings: Settings, entries: l
 
 
 def _status(options: argparse.Namespace, settings: Settings) -> int:
-    found = asyncio.run(_ask(settings, "GET", "/status"))
-    if options.json:
-        print(pretty(found))
-        return 0
-    print(f"{found['state']}  node {found['node'] or '-'}  version {found['version']}")
-    if found["sentence"]:
-        print(found["sentence"])
-    if found["browser_fingerprint"]:
-        print(f"  authority for browsers, SHA-256 {found['browser_fingerprint']}")
-    for link in found["links"]:
-        code = f" ({link['code']}: {link['detail']})" if link["code"] else ""
-        print(f"  {link['group']:8} {link['state']}{code}")
-    for stream in found["streams"]:
-        waiting, unsafe = stream["last"] - stream["committed"], stream["last"] - stream["safe"]
-        print(f"  {stream['stream']:32} {stream['last']} written, {waiting} waiting, "
-              f"{unsafe} only here or not yet safe")  # fmt: skip
-    return 0
+    """Status 3 if a person should look, so that a monitor needs nothing but this verb."""
+    found = msgspec.convert(asyncio.run(_ask(settings, "GET", "/status")), BoxStatus)
+    concerned = concerns(
+        *(found.state, found.now_ms, found.certificate_ends_ms, found.links, found.lanes),
+        stalled_s=options.stalled,
+    )
+    found = msgspec.structs.replace(found, concerns=concerned)
+    print(pretty(found) if options.json else "\n".join(status_text.lines(found)))
+    return LOOK if concerned else 0
 
 
 def _accounts(options: argparse.Namespace, settings: Settings) -> int:

@@ -1,10 +1,11 @@
 """The box's numbers for Prometheus, made from its status; names end in their unit."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from .status import BoxStatus
+from .sync import CONCERNS, LaneState
 
 
 def metrics(status: BoxStatus) -> Iterable[Metric]:
@@ -18,28 +19,52 @@ def metrics(status: BoxStatus) -> Iterable[Metric]:
     if status.certificate_ends_ms is not None:
         left = (status.certificate_ends_ms - status.now_ms) / 1000
         yield GaugeMetricFamily("lianzhen_edge_certificate_left_seconds", "Until it ends", left)
-    yield from _streams(status)
+    yield from _lanes(status)
+    yield _concerns(status)
     yield from _links(status)
     held = "Records from the hub that this release could not apply"
     yield GaugeMetricFamily("lianzhen_edge_held_records", held, status.held)
 
 
-def _streams(status: BoxStatus) -> Iterable[Metric]:
-    waiting = GaugeMetricFamily(
-        "lianzhen_edge_waiting_records", "Not yet committed at the hub", labels=["stream"]
+_Figure = Callable[[LaneState], float]
+
+
+def _lanes(status: BoxStatus) -> Iterable[Metric]:
+    """Labels are the protocol's lanes and ``images``: as many on the busiest box."""
+
+    def age(lane: LaneState) -> float:
+        return 0.0 if lane.oldest_ms is None else max(0.0, (status.now_ms - lane.oldest_ms) / 1000)
+
+    gauges: dict[str, tuple[str, _Figure]] = {
+        "waiting_records": ("Not committed at the hub", lambda lane: lane.waiting),
+        "waiting_bytes": ("On this disk alone, sealed", lambda lane: lane.waiting_bytes),
+        "oldest_waiting_seconds": ("Age of the oldest that waits; 0: none", age),
+        "rejected_records": ("The hub could not apply, or this disk lost", lambda x: x.rejected),
+        "last_commit_timestamp_seconds": (
+            "When the hub last confirmed anything; 0: never",
+            lambda lane: (lane.committed_ms or 0) / 1000,
+        ),
+    }
+    counters: dict[str, tuple[str, _Figure]] = {
+        "sent_records": ("Handed to the line, repetitions included", lambda lane: lane.sent),
+        "sent_bytes": ("Of frames, or of images that the hub took", lambda lane: lane.sent_bytes),
+        "resent_records": ("Handed to the line once more", lambda lane: lane.again),
+    }
+    for kind, families in ((GaugeMetricFamily, gauges), (CounterMetricFamily, counters)):
+        for name, (text, figure) in families.items():
+            family = kind(f"lianzhen_edge_{name}", text, labels=["lane"])
+            for lane in status.lanes:
+                family.add_metric([lane.lane], figure(lane))
+            yield family
+
+
+def _concerns(status: BoxStatus) -> Metric:
+    family = GaugeMetricFamily(
+        "lianzhen_edge_concerns", "What a person should look at", labels=["code"]
     )
-    unsafe = GaugeMetricFamily(
-        "lianzhen_edge_unsafe_records", "Not yet safe, kept here", labels=["stream"]
-    )
-    oldest = GaugeMetricFamily(
-        "lianzhen_edge_oldest_waiting_seconds", "Age of the oldest waiting", labels=["stream"]
-    )
-    for stream in status.streams:
-        waiting.add_metric([stream.stream], stream.last - stream.committed)
-        unsafe.add_metric([stream.stream], stream.last - stream.safe)
-        age = 0.0 if stream.oldest_ms is None else (status.now_ms - stream.oldest_ms) / 1000
-        oldest.add_metric([stream.stream], age)
-    return waiting, unsafe, oldest
+    for code in CONCERNS:
+        family.add_metric([code], sum(each.code == code for each in status.concerns))
+    return family
 
 
 def _links(status: BoxStatus) -> Iterable[Metric]:
@@ -47,7 +72,6 @@ def _links(status: BoxStatus) -> Iterable[Metric]:
     flight = GaugeMetricFamily("lianzhen_edge_in_flight_bytes", "Unacknowledged", labels=["group"])
     trip = GaugeMetricFamily("lianzhen_edge_round_trip_seconds", "To commit", labels=["group"])
     sent = CounterMetricFamily("lianzhen_edge_frame_bytes", "Bytes on the line", labels=["group"])
-    records = CounterMetricFamily("lianzhen_edge_sent_records", "Records sent", labels=["group"])
     timeouts = CounterMetricFamily("lianzhen_edge_timeouts", "Sent again", labels=["group"])
     forks = CounterMetricFamily("lianzhen_edge_forks", "Histories differed", labels=["group"])
     for link in status.links:
@@ -55,7 +79,6 @@ def _links(status: BoxStatus) -> Iterable[Metric]:
         flight.add_metric([link.group], link.in_flight_bytes)
         trip.add_metric([link.group], link.round_trip_s or 0.0)
         sent.add_metric([link.group], link.frame_bytes)
-        records.add_metric([link.group], link.records)
         timeouts.add_metric([link.group], link.timeouts)
         forks.add_metric([link.group], link.forks)
-    return online, flight, trip, sent, records, timeouts, forks
+    return online, flight, trip, sent, timeouts, forks

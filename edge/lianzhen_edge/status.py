@@ -3,6 +3,7 @@
 import msgspec
 
 from .journal.states import StreamState
+from .sync import Concern, LaneState
 from .uplink.link import LinkStatus
 
 
@@ -20,6 +21,8 @@ class BoxStatus(msgspec.Struct, frozen=True, kw_only=True):
     links: list[LinkStatus]
     streams: list[StreamState]
     held: int
+    lanes: list[LaneState]
+    concerns: list[Concern]
     browser_fingerprint: str
     """SHA-256 of the authority that a PC installs from the setup page."""
 

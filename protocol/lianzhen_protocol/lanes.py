@@ -37,6 +37,11 @@ class Lane(enum.IntEnum):
         """The session that carries this lane."""
         return Group.URGENT if self <= Lane.VITALS else Group.BULK
 
+    @property
+    def word(self) -> str:
+        """What the names of its streams begin with."""
+        return _BY_LANE[self]
+
 
 _WORDS: Final = {
     "alarm": Lane.ALARM,
@@ -49,6 +54,8 @@ _WORDS: Final = {
     "study": Lane.STUDY,
     "telemetry": Lane.TELEMETRY,
 }
+
+_BY_LANE: Final = {lane: word for word, lane in _WORDS.items()}
 
 
 def lane_of(stream: str) -> Lane:

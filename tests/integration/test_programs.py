@@ -150,9 +150,13 @@ def test_a_blank_box_says_what_it_lacks(blank: BoxProgram, verb: tuple[str, ...]
 
 
 def test_a_blank_box_says_what_to_do(blank: BoxProgram) -> None:
-    shown = blank.ask("status")
-    assert shown.startswith("unclaimed  node -")
-    assert "claim it with 'lianzhen-edge claim'" in shown
+    done = subprocess.run(
+        blank.command("status"), capture_output=True, text=True, check=False, timeout=30
+    )
+    assert done.stdout.startswith("unclaimed  node -")
+    assert "claim it with 'lianzhen-edge claim'" in done.stdout
+    assert "LOOK: not enrolled" in done.stdout
+    assert done.returncode == 3
 
 
 @pytest.fixture(scope="module")

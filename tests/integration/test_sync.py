@@ -259,7 +259,9 @@ def test_health_and_metrics_of_both(pair: Pair) -> None:
     at_hub = get_json(f"http://127.0.0.1:{pair.hub.status_port}/health")
     assert (at_hub["ok"], at_hub["broker"], at_hub["listening"]) == (True, True, True)
     box, hub = _metrics(pair.box.status_port), _metrics(pair.hub.status_port)
-    assert box['lianzhen_edge_waiting_records{stream="record.metrics"}'] == 0
+    assert box['lianzhen_edge_waiting_records{lane="record"}'] == 0
+    assert box['lianzhen_edge_sent_records_total{lane="record"}'] >= 7
+    assert box['lianzhen_edge_last_commit_timestamp_seconds{lane="record"}'] > 1_700_000_000
     assert box['lianzhen_edge_online{group="urgent"}'] == 1
     assert hub["lianzhen_hub_records_total"] >= 7
     assert hub["lianzhen_hub_applied_total"] >= 7

@@ -72,8 +72,11 @@ def routes(box: "Box") -> Routes:
     def state() -> dict[str, Any]:
         rows = progress(box)
         oldest = [row.oldest_ms for row in rows if row.oldest_ms is not None]
+        machine = box.status()
         return {
-            "machine": box.status(),
+            "machine": machine,
+            "lanes": [lane for lane in machine.lanes if lane.used],
+            "alone": sum(lane.waiting_bytes for lane in machine.lanes),
             "rows": rows,
             "waiting": sum(row.waiting for row in rows),
             "oldest_ms": min(oldest, default=None),

@@ -8,6 +8,8 @@ from typing import Final
 import aiohttp
 import msgspec
 
+from lianzhen_runtime.flow import Flow
+
 from .pace import Pace
 
 _TRIES: Final = 3
@@ -70,9 +72,12 @@ class _Reach:
 class Put:
     """Puts contents, by ``pace``, over the connections of ``session``."""
 
-    def __init__(self, session: aiohttp.ClientSession, pace: Pace) -> None:
+    def __init__(
+        self, session: aiohttp.ClientSession, pace: Pace, flow: Flow | None = None
+    ) -> None:
         self._session = session
         self._pace = pace
+        self._flow = flow or Flow()
 
     async def content(
         self, path: str, content: bytes, digest: str | None = None, *, is_new: bool = False
@@ -120,6 +125,7 @@ class Put:
             self._pace.lost()
             raise
         self._pace.took(len(chunk), time.monotonic() - began)
+        self._flow.passed(int(str(offset) == headers["Upload-Length"]), len(chunk))
         return offset
 
     async def _call(

@@ -21,6 +21,7 @@ from lianzhen_edge.journal.book import Book
 from lianzhen_edge.journal.journal import Journal
 from lianzhen_protocol.errors import SealBroken
 from lianzhen_protocol.imaging import SAFE, SENT, STORED, UPLOAD_PATH, Instance
+from lianzhen_runtime.flow import Flow
 from lianzhen_runtime.log import Log
 from lianzhen_runtime.retry import pause
 
@@ -117,6 +118,8 @@ class Uploader:
         self._source = source
         self._line = line
         self._wake = asyncio.Event()
+        self.flow = Flow()
+        """Bytes of previews and originals that the hub took."""
         self._previews_later, self._originals_later = Patience(), Patience()
         self._pace = Pace(AT_ONCE)
         self._busy: dict[str, _Job] = {}
@@ -150,7 +153,7 @@ class Uploader:
         )
         timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
         async with aiohttp.ClientSession(line.url, connector=connector, timeout=timeout) as session:
-            put = Put(session, self._pace)
+            put = Put(session, self._pace, self.flow)
             self._wake.clear()
             async with asyncio.TaskGroup() as workers:
                 working = [workers.create_task(self._work(put)) for _ in range(AT_ONCE)]

@@ -33,6 +33,8 @@ from lianzhen_runtime.log import Log
 from lianzhen_runtime.retry import pause
 from lianzhen_runtime.signer import SignerTrust
 
+from .traffic import Traffic
+
 SILENT_TIMEOUTS = 3
 """After so many time-outs in a row without progress, the session is begun anew."""
 
@@ -109,6 +111,7 @@ class Link:
         self._epoch = Epoch(b"")
         self._renewed = False
         self.status = LinkStatus(group=group)
+        self.traffic = Traffic()
         journal.on_append(self._appended)
 
     def sent(self, stream: str) -> int:
@@ -265,6 +268,7 @@ class Link:
         size = sum(map(len, run.records))
         line.publish(self._topic(Channel.STREAM, cut.stream), wire)
         self._sender.sent(cut, len(run.records), size, time.monotonic())
+        self.traffic.sent(cut, self._epoch, len(run.records), len(wire))
         self.status.frames += 1
         self.status.records += len(run.records)
         self.status.frame_bytes += len(wire)

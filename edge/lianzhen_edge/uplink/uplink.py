@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from lianzhen_edge.journal.errors import JournalError
 from lianzhen_edge.journal.journal import Journal
 from lianzhen_protocol.identity import Epoch
-from lianzhen_protocol.lanes import Group, lane_of
+from lianzhen_protocol.lanes import Group, Lane, lane_of
 from lianzhen_protocol.sender import Advanced
+from lianzhen_runtime.flow import Flow
 from lianzhen_runtime.log import Log
 from lianzhen_runtime.supervise import supervised
 
@@ -51,6 +52,13 @@ class Uplink:
     def status(self) -> list[LinkStatus]:
         """Both sessions as status pages show them."""
         return [link.status for link in self._links.values()]
+
+    @property
+    def flows(self) -> dict[Lane, Flow]:
+        """What each lane carried since the start."""
+        return {
+            lane: flow for link in self._links.values() for lane, flow in link.traffic.flows.items()
+        }
 
     def _collect(self, epoch: Epoch, moves: Iterable[Advanced]) -> None:
         for move in moves:

@@ -46,6 +46,7 @@ class Look:
             "iso": iso,
             "day": day,
             "yuan": yuan,
+            "size": size,
             "json_block": json_block,
         }
 
@@ -91,6 +92,15 @@ def yuan(fen: int) -> str:
     """Integer fen as yuan."""
     sign, fen = ("-", -fen) if fen < 0 else ("", fen)
     return f"{sign}{fen // 100}.{fen % 100:02d}"
+
+
+def size(count: float) -> str:
+    """Bytes for people, three digits at most."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
 
 
 def json_block(value: object, name: str) -> Markup:
