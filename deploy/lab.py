@@ -342,16 +342,22 @@ class Postgres:
             self._process.wait(PATIENCE_SECONDS)
             self._process = None
 
-    def kill(self) -> None:
-        """As a power cut ends it: SIGKILL for postmaster and backends, no checkpoint."""
+    @property
+    def pid(self) -> int:
+        """Of the postmaster."""
         if self._process is None:
             raise LabError("PostgreSQL was not started")
-        pid = self._process.pid
+        return self._process.pid
+
+    def kill(self) -> None:
+        """As a power cut ends it: SIGKILL for postmaster and backends, no checkpoint."""
+        pid = self.pid
         family = [Path("/proc", each) for each in (str(pid), *_children(pid))]
         for each in family:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(each.name), signal.SIGKILL)
-        self._process.wait(PATIENCE_SECONDS)
+        if self._process is not None:
+            self._process.wait(PATIENCE_SECONDS)
         self._process = None
         wait_until("a dead PostgreSQL", lambda: not any(each.exists() for each in family))
 

@@ -36,7 +36,7 @@ def at_every_stage(victim: str) -> list[Blow]:
     ]
 
 
-@pytest.mark.parametrize("victim", (*VICTIMS, DATABASE))
+@pytest.mark.parametrize("victim", [*VICTIMS, DATABASE])
 def test_the_story_survives_one_program_that_dies_at_every_stage(victim: str) -> None:
     with scene(postgres=victim == DATABASE) as story:
         tell(story, at_every_stage(victim))

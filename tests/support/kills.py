@@ -7,7 +7,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Self
 
 from lab import BoxProgram, LabError, Postgres, Program, wait_until

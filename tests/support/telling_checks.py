@@ -135,9 +135,9 @@ def secrets_of(story: Story) -> dict[str, bytes]:
         **told.OPINION,
     }
     found = {}
-    for what, text in texts.items():
+    for what, secret in texts.items():
         for coding in ("utf-8", "gb18030", "utf-16-le", "unicode-escape"):
-            found[f"{what} as {coding}"] = text.encode(coding)
+            found[f"{what} as {coding}"] = secret.encode(coding)
     for path in sorted(scans(story).iterdir()):
         for number, run in enumerate(_runs(pydicom.dcmread(path).PixelData)):
             found[f"pixels {number} of {path.name}"] = run
