@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import segno
@@ -18,6 +19,7 @@ from lianzhen_runtime.commandline import (
     pretty,
     settings_of,
 )
+from lianzhen_runtime.errors import ConfigError
 from lianzhen_runtime.program import run_program
 from lianzhen_runtime.rules import load_rules
 from lianzhen_runtime.web import owner
@@ -59,7 +61,12 @@ def parser() -> argparse.ArgumentParser:
     opened.add_argument("id")
     opened.add_argument("--by", required=True, help="your name, as the clinic will read it")
     verbs.add_parser("streams", help="every stream in numbers")
-    verbs.add_parser("quarantine", help="records that could not be applied")
+    held = verbs.add_parser("quarantine", help="records that could not be applied")
+    held.add_argument("action", nargs="?", choices=["list", "show", "release", "dismiss"])
+    held.add_argument("place", nargs="?", help="which one, as the list says")
+    held.add_argument("--by", default="", help="your name")
+    held.add_argument("--why", default="", help="why it is released or dismissed")
+    held.add_argument("--body", type=Path, help="file of the body (JSON) to apply in its stead")
     verbs.add_parser("notices", help="what an admin should know")
     verbs.add_parser("status", help="the state of every part")
     ledger = verbs.add_parser("ledger", help="the accounts; and do they sum to zero?")
@@ -113,6 +120,8 @@ def _do(options: argparse.Namespace, settings: Settings) -> int:
             return _ledger(options, settings)
         case "audit":
             return _audit(options, settings)
+        case "quarantine" if options.action not in {None, "list"}:
+            _quarantine(options, settings)
         case _:
             _list(options, settings)
     return 0
@@ -148,6 +157,23 @@ def _ledger(options: argparse.Namespace, settings: Settings) -> int:
         if not found["sound"]:
             print(f"BROKEN: {', '.join(found['wrong']) or 'the sum is not zero'}")
     return 0 if found["sound"] else 1
+
+
+def _quarantine(options: argparse.Namespace, settings: Settings) -> None:
+    if not options.place or not options.by:
+        raise ConfigError(f"quarantine {options.action} needs a place (see the list) and --by NAME")
+    path = f"/quarantine/{options.place}"
+    if options.action == "show":
+        print(pretty(_ask(settings, "GET", path, params={"by": options.by})))
+        return
+    said = {"by": options.by, "why": options.why}
+    if options.body is not None:
+        try:
+            said["body"] = options.body.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{options.body} cannot be read: {error}") from error
+    _ask(settings, "POST", f"{path}/{options.action}", json=said)
+    print(f"{options.place} is {options.action}{'d' if options.action == 'release' else 'ed'}")
 
 
 def _audit(options: argparse.Namespace, settings: Settings) -> int:
@@ -203,7 +229,10 @@ def _stream_line(row: dict[str, Any]) -> str:
 
 
 def _held_line(row: dict[str, Any]) -> str:
-    return f"{_when(row['at_ms'])}  {row['node']}  {row['stream']} {row['seq']}  {row['reason']}"
+    return (
+        f"{row['place']}  {_when(row['at_ms'])}  {row['node']}  {row['stream']} {row['seq']}  "
+        f"{row['kind'] or '-'}  {row['code']}: {row['reason']}"
+    )
 
 
 def _notice_line(row: dict[str, Any]) -> str:

@@ -21,6 +21,7 @@ from .fleet.fleet import Fleet
 from .imaging.store import ObjectStore
 from .ingest.downlink import Outbox
 from .ingest.projector import Projector
+from .ingest.quarantine import HeldRecord, Place, Quarantine, Verdict
 from .ingest.service import Ingest
 from .ingest.vault import Vault
 from .meanings import MEANINGS
@@ -56,6 +57,7 @@ class Hub:
         self.gate = Gate(self.fleet, self.authority, self.broker)
         self.live = Live()
         """What the console's pages are told as it happens."""
+        projector = Projector(self.vault, self.outbox, self._page, MEANINGS)
         self._watchers: list[Callable[[Collection[tuple[str, str]]], None]] = []
         self.ingest = Ingest(
             self.database,
@@ -64,7 +66,8 @@ class Hub:
             self.fleet,
             self.signer,
             self.clock,
-            Projector(self.vault, self.outbox, self._page, MEANINGS),
+            projector,
+            Quarantine(projector, self.vault, self.outbox, self._page),
             self._announce,
             safe_on_commit=settings.safe == "commit",
         )
@@ -103,6 +106,20 @@ class Hub:
     async def consult(self, work: Callable[[HubSheets], Result]) -> Result:
         """Run ``work`` on a snapshot; it writes nothing."""
         return await self.database.read(lambda db: work(HubSheets(db, self.vault)))
+
+    async def held(self, place: Place, actor: str) -> HeldRecord:
+        """A record in quarantine with all that it says; the look is noted."""
+        return await self.transact(lambda page: self.ingest.quarantine.show(page, place, actor))
+
+    async def release(self, place: Place, verdict: Verdict) -> None:
+        """Apply a record of the quarantine after all."""
+        quarantine, now_ms = self.ingest.quarantine, self.now_ms()
+        await self.ingest.carry_out(lambda db: quarantine.release(db, place, verdict, now_ms))
+
+    async def dismiss(self, place: Place, verdict: Verdict) -> None:
+        """Say that a record of the quarantine is not to be applied."""
+        quarantine, now_ms = self.ingest.quarantine, self.now_ms()
+        await self.ingest.carry_out(lambda db: quarantine.dismiss(db, place, verdict, now_ms))
 
     def on_change(self, watcher: Callable[[Collection[tuple[str, str]]], None]) -> None:
         """Call ``watcher`` on the loop with the (kind, key) of sheets that a commit changed."""

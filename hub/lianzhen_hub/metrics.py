@@ -19,6 +19,7 @@ def metrics(status: HubStatus) -> Iterable[Metric]:
         "lianzhen_hub_crl_age_seconds": status.crl_age_s,
         "lianzhen_hub_broker_up": int(status.health.broker),
         "lianzhen_hub_listening": int(status.health.listening),
+        "lianzhen_hub_quarantine_records": found.held,
     }
     for name, value in gauges.items():
         yield GaugeMetricFamily(name, name.removeprefix("lianzhen_hub_"), value)

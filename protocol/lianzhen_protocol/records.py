@@ -46,6 +46,14 @@ class RecordRejected(Body, frozen=True):
     reason: str
 
 
+class RecordAccepted(Body, frozen=True):
+    """A record that the hub had rejected was applied after all: an admin released it, or a
+    later release reads it.
+    """
+
+    record_id: bytes
+
+
 class RecordSeen(Body, frozen=True):
     """A person at the hub opened the record: the last of an item's five states."""
 
@@ -58,6 +66,7 @@ KINDS: Final[dict[str, dict[int, type[Body]]]] = {
     "diagnostic.note": {1: DiagnosticNote},
     "record.rejected": {1: RecordRejected},
     "record.seen": {1: RecordSeen},
+    "record.accepted": {1: RecordAccepted},
 }
 """The kinds of the transport itself: kind -> major -> body. ``kinds`` has those of all areas."""
 

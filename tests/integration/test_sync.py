@@ -4,6 +4,7 @@ import secrets
 import ssl
 import time
 import urllib.request
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -12,12 +13,14 @@ from lab import BoxProgram, get_json, lab, wait_until
 from lianzhen_edge.appliance import identity as disk
 from lianzhen_edge.appliance.identity import Identity
 from lianzhen_protocol import chain, hello, records
+from lianzhen_protocol.accounts import Role
 from lianzhen_protocol.frame import MAX_RECORD_BYTES, Frame, FrameCodec
 from lianzhen_protocol.identity import HUB_NAME, Epoch
 from lianzhen_protocol.lanes import Group
 from lianzhen_protocol.records import Record, RecordSeen
 from lianzhen_protocol.topics import Channel, Direction, Topic
 from lianzhen_runtime import mqtt, tls
+from support.consoles import hub_people
 from support.lab_fixtures import Pair, item, note, notes, put, put_all, rows, settled
 
 encode = msgspec.msgpack.encode
@@ -107,6 +110,46 @@ def test_what_the_hub_cannot_apply_is_held_and_its_neighbours_go_on(pair: Pair) 
     )
     shown = pair.box.ask("item", told["record-version"].hex())
     assert "rejected: record-version: diagnostic.note 9.0: this release reads [1]" in shown
+
+
+def test_a_record_is_put_right_at_the_hub_and_the_box_is_told(pair: Pair, tmp_path: Path) -> None:
+    """By the console of an admin and by the command line, each once."""
+    stream = "record.quarantine"
+    misfits = [_record("diagnostic.note", 1, {"text": number}) for number in range(3)]
+    assert put(pair.box, misfits, stream).status == 201
+    ids = [records.decode(each).id for each in misfits]
+    wait_until("authors who know why", lambda: all(item(pair.box, key)["rejected"] for key in ids))
+    held = [row for row in rows(pair.hub, "quarantine") if row["stream"] == stream]
+    places = {row["seq"]: row["place"] for row in held}
+    admin = hub_people(pair.hub).of(Role.ADMIN).caller
+    shown = admin.get(f"/quarantine/{places[1]}")
+    assert (shown.status, shown.body["held"]["body"]) == (200, {"text": 0})
+    page = admin.get(f"/quarantine/{places[1]}", Accept="text/html").body
+    assert all(word in page for word in ("record-malformed", "diagnostic.note 1.0", "<textarea"))
+    said = {"why": "a number for a text", "body": '{"text": "nought"}'}
+    reply = admin.post(f"/quarantine/{places[1]}/release", {"why": "as it is"})
+    assert (reply.status, reply.body["code"]) == (409, "record-malformed")
+    assert admin.post(f"/quarantine/{places[1]}/release", said).status == 200
+    assert admin.post(f"/quarantine/{places[1]}/release", said).status == 404
+
+    body = tmp_path / "body.json"
+    body.write_text('{"text": "one"}')
+    decided = ("--by", "Admin Li", "--why", "a number for a text")
+    assert '"text": 1' in pair.hub.ask("quarantine", "show", places[2], "--by", "Admin Li")
+    pair.hub.ask("quarantine", "release", places[2], *decided, "--body", str(body))
+    pair.hub.ask("quarantine", "dismiss", places[3], *decided)
+    settled(pair.box, pair.ledger, 2, stream)
+    assert sorted(pair.ledger.ids(stream)) == sorted(ids[:2])
+    assert '"one"' in pair.hub.ask("open", ids[1].hex(), "--by", "Dr Wang")
+    wait_until(
+        "a box that knows what became of them",
+        lambda: (
+            [item(pair.box, key)["rejected"] for key in ids]
+            == [None, None, "dismissed: a number for a text"]
+        ),
+    )
+    shown = admin.get(f"/quarantine/{places[2]}").body["held"]
+    assert (shown["decided_by"], shown["applied"]) == ("Admin Li", {"text": "one"})
 
 
 @pytest.mark.parametrize("created_ms", [-(2**63), 2**64 - 1], ids=["before time", "after time"])

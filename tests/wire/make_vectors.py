@@ -27,7 +27,13 @@ from lianzhen_protocol.hello import (
 from lianzhen_protocol.identity import Epoch, NodeId, new_node_id, uuid7
 from lianzhen_protocol.lanes import Group
 from lianzhen_protocol.marks import ForkReason, Position, StreamMark
-from lianzhen_protocol.records import Body, DiagnosticNote, RecordRejected, RecordSeen
+from lianzhen_protocol.records import (
+    Body,
+    DiagnosticNote,
+    RecordAccepted,
+    RecordRejected,
+    RecordSeen,
+)
 from lianzhen_protocol.topics import Channel, Direction, Topic
 
 PATH: Final = Path(__file__).parent.parent / "data" / "vectors" / "wire-v1.json"
@@ -43,6 +49,9 @@ CODE: Final = bytes(range(16))
 PIN: Final = bytes(range(32))
 SPKI: Final = b"a public key's DER"
 
+FRAMED: Final = 3
+"""How many of the records are in the frame: those that the first release had."""
+
 BODIES: Final[dict[str, Body]] = {
     "diagnostic.note": DiagnosticNote(text="血压 120/80"),
     "record.rejected": RecordRejected(
@@ -51,6 +60,7 @@ BODIES: Final[dict[str, Body]] = {
     "record.seen": RecordSeen(
         record_id=uuid7(NOW_MS, bytes(10)), seen_by="expert-7", seen_ms=NOW_MS + 60_000
     ),
+    "record.accepted": RecordAccepted(record_id=uuid7(NOW_MS, bytes(10))),
 }
 
 
@@ -99,7 +109,8 @@ def messages() -> dict[str, Message]:
 
 def vectors() -> dict[str, object]:
     """Everything, as JSON; bytes in hexadecimal."""
-    entries = tuple(bytes.fromhex(entry) for entry in record_vectors().values())
+    records = list(record_vectors().values())[:FRAMED]
+    entries = tuple(map(bytes.fromhex, records))
     genesis = chain.genesis(NODE, EPOCH, STREAM)
     frame = Frame(EPOCH, STREAM, 1, genesis, entries)
     key = Ed25519PrivateKey.from_private_bytes(SIGNING_SEED)

@@ -37,6 +37,7 @@ from lianzhen_protocol.signing import SignedTime
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "protocol.md").read_text()
 GOLDEN: dict[str, Any] = json.loads((ROOT / "tests/data/vectors/wire-v1.json").read_text())
+FRAMED = list(GOLDEN["records"])[:3]
 
 
 def raw(*path: str) -> bytes:
@@ -70,14 +71,14 @@ def test_the_chain() -> None:
     given = GOLDEN["chain"]
     here = chain.genesis(NodeId(given["node"]), Epoch(raw("chain", "epoch")), given["stream"])
     assert here.hex() == given["genesis"]
-    entries = [raw("records", kind) for kind in GOLDEN["records"]]
+    entries = [raw("records", kind) for kind in FRAMED]
     assert [after.hex() for after in chain.walk(here, entries)] == given["after"]
 
 
 def test_the_frame_is_read_and_its_header_is_frozen() -> None:
     codec, wire = frame.FrameCodec(), raw("frame")
     found = codec.decode(wire)
-    assert found.records == tuple(raw("records", kind) for kind in GOLDEN["records"])
+    assert found.records == tuple(raw("records", kind) for kind in FRAMED)
     assert found.before == raw("chain", "genesis")
     assert (found.first, found.last, found.stream) == (1, 3, GOLDEN["chain"]["stream"])
     again = codec.encode(found)  # its body may differ with the library's version

@@ -11,7 +11,7 @@ from lianzhen_protocol import kinds, records
 from lianzhen_protocol.errors import ProtocolError
 from lianzhen_protocol.identity import Epoch
 from lianzhen_protocol.receiver import Accepted
-from lianzhen_protocol.records import RecordRejected, RecordSeen
+from lianzhen_protocol.records import RecordAccepted, RecordRejected, RecordSeen
 from lianzhen_runtime.log import Log
 
 from .book import Meanings, Page, apply
@@ -47,6 +47,24 @@ def take(
     )
 
 
+def try_again(
+    db: sqlite3.Connection,
+    unseal: Callable[[Epoch, Epoch, str, int, bytes], bytes],
+    page: Page,
+    meanings: Meanings,
+) -> None:
+    """Apply what an earlier release kept because it could not read it, in its order.
+
+    ``unseal`` opens (key's epoch, epoch, stream, seq, sealed).
+    """
+    rows = db.execute(
+        "SELECT place, key_epoch, epoch, stream, seq, sealed FROM inbox ORDER BY place"
+    ).fetchall()
+    for place, *where in rows:
+        if _applied(db, unseal(*where), page, meanings) is None:
+            db.execute("DELETE FROM inbox WHERE place = ?", (place,))
+
+
 def _applied(db: sqlite3.Connection, entry: bytes, page: Page, meanings: Meanings) -> str | None:
     """Apply one record; the code of why it could not be, and then nothing of it happened."""
     try:
@@ -74,5 +92,7 @@ def _apply(db: sqlite3.Connection, entry: bytes, page: Page, meanings: Meanings)
         case RecordRejected(record_id=identity, code=code, reason=reason):
             text = f"{code}: {reason}"
             db.execute("UPDATE item SET rejected = ? WHERE id = ?", (text, identity))
+        case RecordAccepted(record_id=identity):
+            db.execute("UPDATE item SET rejected = NULL WHERE id = ?", (identity,))
         case _:
             apply(page, meanings, record, body)

@@ -89,6 +89,8 @@ class Journal(JournalReader):
             ) from error
         if hardware is not None:
             await journal._writer.do(lambda: journal._pen.recognise(hardware))
+        if journal.held():
+            await journal._writer.do(journal._pen.try_again)
         return journal
 
     async def close(self) -> None:

@@ -16,7 +16,7 @@ from lianzhen_protocol.identity import Epoch, NodeId
 from lianzhen_protocol.lanes import Lane
 from lianzhen_protocol.marks import ForkReason
 from lianzhen_protocol.receiver import Accepted
-from lianzhen_protocol.sealing import KEY_BYTES
+from lianzhen_protocol.sealing import KEY_BYTES, record_place
 from lianzhen_protocol.sender import Advanced
 from lianzhen_runtime.errors import Unavailable
 
@@ -210,6 +210,16 @@ class Pen:
 
         page = Page(self._db, self._node, self._seals, self._now_ms(), Origin.HUB)
         inbox.take(self._db, epoch, stream, accepted, seal, mine, page, self._meanings)
+        self._touched.sheets.update(page.changed)
+
+    def try_again(self) -> None:
+        """Apply what came down to an earlier release that could not."""
+
+        def unseal(key: Epoch, epoch: Epoch, stream: str, seq: int, sealed: bytes) -> bytes:
+            return self._seals.open_at(key, record_place(self._node, epoch, stream, seq), sealed)
+
+        page = Page(self._db, self._node, self._seals, self._now_ms(), Origin.HUB)
+        inbox.try_again(self._db, unseal, page, self._meanings)
         self._touched.sheets.update(page.changed)
 
     def recognise(self, hardware: str) -> None:

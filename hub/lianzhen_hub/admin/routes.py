@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from lianzhen_hub.hub import Hub
 from lianzhen_hub.ingest.projector import RECEIPTS
+from lianzhen_hub.ingest.quarantine import Place, Verdict
 from lianzhen_hub.page import HubPage
 from lianzhen_hub.settlement import desk as settlement
 from lianzhen_hub.settlement import ledger
@@ -57,6 +58,19 @@ class Reversal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     by: Annotated[str, msgspec.Meta(min_length=1)]
 
 
+class Decision(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is to become of a record in quarantine; ``body`` is JSON, "" for the original."""
+
+    by: Annotated[str, msgspec.Meta(min_length=1)]
+    why: Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
+    body: str = ""
+
+    @property
+    def verdict(self) -> Verdict:
+        """As the quarantine wants it."""
+        return Verdict(actor=self.by, by=self.by, why=self.why, body=self.body)
+
+
 class Done(msgspec.Struct, frozen=True, kw_only=True):
     """It was done."""
 
@@ -77,6 +91,9 @@ def application(hub: Hub, registry: Registry) -> web.Application:
             web.get("/log", desk.view(_log)),
             web.get("/streams", desk.view(lambda db, _: views.streams(db))),
             web.get("/quarantine", desk.view(lambda db, _: views.quarantine(db))),
+            web.get("/quarantine/{place}", desk.held),
+            web.post("/quarantine/{place}/release", desk.release),
+            web.post("/quarantine/{place}/dismiss", desk.dismiss),
             web.get("/notices", desk.view(lambda db, _: views.notices(db))),
             web.get("/records/{id}", desk.open),
             web.get("/ledger", desk.view(lambda db, _: money.of_ledger(db))),
@@ -136,6 +153,21 @@ class _Desk:
 
         await hub.transact(note)
         return json_answer(found)
+
+    async def held(self, request: web.Request) -> web.Response:
+        place = Place.parse(request.match_info["place"])
+        found = await self._hub.held(place, request.query.get("by") or "admin")
+        return json_answer(found)
+
+    async def release(self, request: web.Request) -> web.Response:
+        wanted = await _body(request, Decision)
+        await self._hub.release(Place.parse(request.match_info["place"]), wanted.verdict)
+        return json_answer(Done())
+
+    async def dismiss(self, request: web.Request) -> web.Response:
+        wanted = await _body(request, Decision)
+        await self._hub.dismiss(Place.parse(request.match_info["place"]), wanted.verdict)
+        return json_answer(Done())
 
     async def export(self, _request: web.Request) -> web.Response:
         text = await self._hub.database.read(lambda db: list(beancount(ledger.everything(db))))

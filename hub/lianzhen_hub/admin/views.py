@@ -6,8 +6,10 @@ import msgspec
 from sqlalchemy import Connection, func, select
 
 from lianzhen_hub.ingest.projector import log_entries
+from lianzhen_hub.ingest.quarantine import Place, applied_entry
 from lianzhen_hub.ingest.vault import Vault
 from lianzhen_hub.store import tables
+from lianzhen_hub.store.sheets import HubSheets
 from lianzhen_protocol import kinds, records
 from lianzhen_protocol.frame import FrameCodec
 from lianzhen_runtime.errors import LianzhenError
@@ -65,12 +67,15 @@ class StreamView(msgspec.Struct, frozen=True, kw_only=True):
 class HeldView(msgspec.Struct, frozen=True, kw_only=True):
     """A record in quarantine."""
 
+    place: str
     node: str
     stream: str
     seq: int
     code: str
     reason: str
     at_ms: int
+    record: str | None
+    kind: str | None
 
 
 class NoticeView(msgspec.Struct, frozen=True, kw_only=True):
@@ -175,12 +180,15 @@ def quarantine(connection: Connection) -> list[HeldView]:
     query = select(table).where(table.c.state == "held").order_by(table.c.log_id.desc())
     return [
         HeldView(
+            place=str(Place(row.log_id, row.seq)),
             node=row.node,
             stream=row.stream,
             seq=row.seq,
             code=row.code,
             reason=row.reason,
             at_ms=row.at_ms,
+            record=row.record_id and bytes(row.record_id).hex(),
+            kind=row.kind,
         )
         for row in connection.execute(query.limit(MAX_ROWS))
     ]
@@ -204,6 +212,7 @@ def opened(connection: Connection, vault: Vault, identity: bytes) -> OpenedRecor
         raise NoSuchRecord("the hub has no record with that id")
     run = connection.execute(select(tables.log).where(tables.log.c.id == row.log_id)).one()
     entry = dict(log_entries(connection, vault, FrameCodec(), run))[row.seq]
+    entry = applied_entry(HubSheets(connection, vault), Place(row.log_id, row.seq), entry)
     body = kinds.open_body(records.decode(entry))
     return OpenedRecord(about=_record(row), body=msgspec.to_builtins(body))
 

@@ -1,7 +1,7 @@
 """What an administrator of the hub watches: boxes, notices, records that could not be applied."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import segno
@@ -9,6 +9,7 @@ from aiohttp import web
 from sqlalchemy import Connection
 
 from lianzhen_hub.admin import views
+from lianzhen_hub.ingest.quarantine import Place, Verdict
 from lianzhen_protocol.accounts import Role
 from lianzhen_protocol.audit import Action
 from lianzhen_runtime.web.routes import Routes, Visit
@@ -31,6 +32,13 @@ class Reason(msgspec.Struct, frozen=True, kw_only=True):
     """Why a box is taken out of service."""
 
     reason: str
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a record of the quarantine is released or dismissed; ``body`` puts it right."""
+
+    why: Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
+    body: str = ""
 
 
 def routes(hub: "Hub") -> Routes:
@@ -72,7 +80,32 @@ def routes(hub: "Hub") -> Routes:
         await _note(hub, visit, "admit", f"node/{node}")
         return visit.see_other("/fleet")
 
+    _quarantine(hub, found)
     return found
+
+
+def _quarantine(hub: "Hub", found: Routes) -> None:
+    """Records that could not be applied: looked at, put right, released, dismissed."""
+
+    @found.get("/quarantine/{place}", roles=ADMINS)
+    async def held(visit: Visit) -> web.Response:
+        record = await hub.held(Place.parse(visit.match("place")), visit.actor.id)
+        body = msgspec.json.format(msgspec.json.encode(record.body), indent=2).decode()
+        return visit.page("fleet/held.html", held=record, body=body)
+
+    async def verdict(visit: Visit) -> Verdict:
+        said = await visit.form(Decision)
+        return Verdict(actor=visit.actor.id, by=visit.actor.name, why=said.why, body=said.body)
+
+    @found.post("/quarantine/{place}/release", roles=ADMINS)
+    async def release(visit: Visit) -> web.Response:
+        await hub.release(Place.parse(visit.match("place")), await verdict(visit))
+        return visit.see_other("/quarantine")
+
+    @found.post("/quarantine/{place}/dismiss", roles=ADMINS)
+    async def dismiss(visit: Visit) -> web.Response:
+        await hub.dismiss(Place.parse(visit.match("place")), await verdict(visit))
+        return visit.see_other("/quarantine")
 
 
 async def _note(hub: "Hub", visit: Visit, action: Action, subject: str) -> None:

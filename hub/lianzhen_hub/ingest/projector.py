@@ -8,7 +8,7 @@ nothing. A record that cannot be applied waits in quarantine and its author is t
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, exists, select, update
 from sqlalchemy.exc import OperationalError
 
 from lianzhen_hub.page import Meanings, Pages
@@ -18,7 +18,7 @@ from lianzhen_protocol import kinds, records
 from lianzhen_protocol.errors import ProtocolError, RecordError
 from lianzhen_protocol.frame import FrameCodec
 from lianzhen_protocol.identity import Epoch, NodeId
-from lianzhen_protocol.records import Body, Record, RecordRejected, RecordSeen
+from lianzhen_protocol.records import Body, Record, RecordAccepted, RecordRejected, RecordSeen
 from lianzhen_protocol.sealing import record_place
 from lianzhen_runtime.errors import LianzhenError
 from lianzhen_runtime.log import Log
@@ -32,7 +32,11 @@ CHUNK = 32
 RECEIPTS = "record.receipts"
 """The down stream that tells a box what became of its records."""
 
+QUARANTINED = "quarantined"
+"""The notice that something waits in quarantine."""
+
 _CURSOR = "record"
+_MAX_KIND = 80
 _log = Log("lianzhen.projection")
 
 
@@ -60,9 +64,10 @@ class Poison(NamedTuple):
     id: bytes | None
     code: str
     reason: str
+    kind: str | None = None
 
 
-class _Work:
+class Work:
     """One step, as it grows."""
 
     def __init__(self, connection: Connection, now_ms: int) -> None:
@@ -102,7 +107,7 @@ class Projector:
         rows = self._next(connection)
         if not rows:
             return Step(0, 0, 0, frozenset())
-        work = _Work(connection, now_ms)
+        work = Work(connection, now_ms)
         for row in rows:
             try:
                 entries = log_entries(connection, self._vault, self._codec, row)
@@ -110,20 +115,18 @@ class Projector:
                 work.held += _damaged(connection, row, error, now_ms)
                 continue
             for seq, entry in entries:
-                match self._apply(work, row, judge(entry)):
+                match self.apply(work, row, judge(entry)):
                     case Record() as record:
-                        work.applied.append(_applied(row, seq, record))
+                        work.applied.append(applied_row(row, seq, record))
                     case Poison() as poison:
-                        work.held.append(_held(row, seq, poison, now_ms))
-                        if poison.id is not None:
-                            self._reject(connection, row.node, poison.id, poison, now_ms)
-                            work.told.add(row.node)
+                        self._hold(work, row, seq, poison)
         sql.insert_new(connection, tables.record, work.applied)
+        self._let_go(work)
         sql.insert_new(connection, tables.quarantine, work.held)
         sql.upsert(connection, tables.cursor, [{"projection": _CURSOR, "log_id": rows[-1].id}])
         return work.step(len(rows))
 
-    def _apply(self, work: "_Work", row: Row[Any], found: Readable | Poison) -> Record | Poison:
+    def apply(self, work: Work, row: Row[Any], found: Readable | Poison) -> Record | Poison:
         """Let a record mean what it means, once for its id; why not, and then nothing happened."""
         if isinstance(found, Poison):
             return found
@@ -138,10 +141,10 @@ class Projector:
         except OperationalError:  # of the database, and not of the record
             raise
         except (ProtocolError, LianzhenError) as error:
-            poison = Poison(record.id, error.code, str(error))
+            poison = Poison(record.id, error.code, str(error), record.kind)
         except Exception as error:  # noqa: BLE001 - one record's surprise must not stop its stream
             _log.error("a record surprised us", exc_info=True)
-            poison = Poison(record.id, "unexpected", type(error).__name__)
+            poison = Poison(record.id, "unexpected", type(error).__name__, record.kind)
         else:
             work.told |= page.told
             work.changed |= page.changed
@@ -149,11 +152,36 @@ class Projector:
         self._vault.forget()  # a key that was made in there is gone again
         return poison
 
-    def _reject(
-        self, connection: Connection, node: NodeId, identity: bytes, poison: Poison, now_ms: int
-    ) -> None:
-        answer = RecordRejected(record_id=identity, code=poison.code, reason=poison.reason)
-        self._outbox.append(connection, node, RECEIPTS, answer, now_ms)
+    def _hold(self, work: Work, row: Row[Any], seq: int, poison: Poison) -> None:
+        """Set it aside, unless that was done (or it was put right) when it came before."""
+        db, identity, now_ms = work.connection, poison.id, work.now_ms
+        if identity is not None and (
+            work.knows(identity)
+            or any(held["record_id"] == identity for held in work.held)
+            or _held_before(db, identity, row, seq)
+        ):
+            return
+        work.held.append(_held(row, seq, poison, now_ms))
+        detail = f"records of {row.stream} wait in quarantine: {poison.code}"
+        tell(db, now_ms, QUARANTINED, row.node, detail)
+        if identity is not None:
+            answer = RecordRejected(record_id=identity, code=poison.code, reason=poison.reason)
+            self._outbox.append(db, row.node, RECEIPTS, answer, now_ms)
+            work.told.add(row.node)
+
+    def _let_go(self, work: Work) -> None:
+        """What waited in quarantine and came again, and could be applied, waits no more."""
+        table = tables.quarantine
+        held = table.c.state == "held"
+        if not work.applied or not work.connection.execute(select(exists().where(held))).scalar():
+            return
+        came = table.c.record_id.in_([row["id"] for row in work.applied])
+        which = select(table.c.record_id, table.c.node).where(held, came).distinct()
+        for identity, node in work.connection.execute(which).all():
+            accepted = RecordAccepted(record_id=bytes(identity))
+            self._outbox.append(work.connection, NodeId(node), RECEIPTS, accepted, work.now_ms)
+            work.told.add(NodeId(node))
+        work.connection.execute(update(table).where(held, came).values(state="released"))
 
     def _next(self, connection: Connection) -> list[Row[Any]]:
         cursor = connection.execute(
@@ -176,22 +204,23 @@ def log_entries(
 
 def judge(entry: bytes) -> Readable | Poison:
     """A record that can be read, or why not. The one boundary of a record: it raises nothing."""
-    identity = None
+    identity = kind = None
     try:
         record = records.decode(entry)
-        identity = record.id
+        identity, kind = record.id, record.kind[:_MAX_KIND]
         body = kinds.open_body(record)
-        if isinstance(body, RecordRejected | RecordSeen):
+        if isinstance(body, RecordRejected | RecordSeen | RecordAccepted):
             raise RecordError(f"{record.kind} goes down, never up", code="record-misplaced")
     except RecordError as error:
-        return Poison(identity, error.code, str(error))
+        return Poison(identity, error.code, str(error), kind)
     except Exception as error:  # noqa: BLE001 - one record's surprise must not stop its stream
         _log.error("a record surprised us", exc_info=True)
-        return Poison(identity, "unexpected", type(error).__name__)
+        return Poison(identity, "unexpected", type(error).__name__, kind)
     return Readable(record, body)
 
 
-def _applied(row: Row[Any], seq: int, record: Record) -> dict[str, Any]:
+def applied_row(row: Row[Any], seq: int, record: Record) -> dict[str, Any]:
+    """A line of table ``record``: where a record that was applied lies in the log."""
     return {
         "id": record.id,
         "node": row.node,
@@ -226,4 +255,14 @@ def _held(row: Row[Any], seq: int, poison: Poison, now_ms: int) -> dict[str, Any
         "reason": poison.reason,
         "state": "held",
         "at_ms": now_ms,
+        "record_id": poison.id,
+        "kind": poison.kind and poison.kind.replace("\0", "\ufffd"),  # PostgreSQL takes none
     }
+
+
+def _held_before(db: Connection, identity: bytes, row: Row[Any], seq: int) -> bool:
+    """Whether a record waits already, or was decided upon, at another place: a fork repeats it."""
+    table = tables.quarantine.c
+    elsewhere = (table.log_id != row.id) | (table.seq != seq)
+    query = select(exists().where(table.record_id == identity, elsewhere))
+    return bool(db.execute(query).scalar())

@@ -12,6 +12,7 @@ import ssl
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection
+from functools import partial
 from itertools import groupby
 from typing import Protocol
 
@@ -45,7 +46,8 @@ from lianzhen_runtime.log import Log
 from .calls import Calls
 from .downlink import Downlink, Outbox
 from .intake import UNKNOWN_SESSION, Arrived, Intake, Outcome
-from .projector import Projector, Step
+from .projector import CHUNK, Projector, Step
+from .quarantine import Quarantine
 from .register import Register
 from .vault import Vault
 
@@ -84,6 +86,8 @@ class IngestStatus(msgspec.Struct, kw_only=True):
     dropped_frames: int = 0
     applied: int = 0
     quarantined: int = 0
+    held: int = 0
+    """Records that wait in quarantine now."""
     queued_bytes: int = 0
     turned: Counter[str] = msgspec.field(default_factory=Counter)
 
@@ -100,6 +104,7 @@ class Ingest:
         signer: Signer,
         clock: Callable[[], float],
         projector: Projector,
+        quarantine: Quarantine,
         changed: Callable[[Collection[tuple[str, str]]], None],
         *,
         safe_on_commit: bool = True,
@@ -119,6 +124,7 @@ class Ingest:
         database.on_rollback(self._intake.doubt)
         self._register = Register(vault, self._intake)
         self._projector = projector
+        self.quarantine = quarantine
         self._changed = changed
         self.downlink = Downlink(database, outbox, self._send_down)
         self.status = IngestStatus()
@@ -144,18 +150,34 @@ class Ingest:
 
     async def project(self) -> None:
         """Apply the log to what is made of it, for ever."""
+        await self._try_again()
         self._logged.set()
         while True:
             await self._logged.wait()
             self._logged.clear()
-            while True:
-                step = await self._database.write(self._step)
-                self.status.applied += step.applied
-                self.status.quarantined += step.quarantined
-                self._changed(step.changed)
-                await self.told(step.told)
-                if not step.rows:
-                    break
+            while (await self.carry_out(self._step)).rows:
+                pass
+
+    async def carry_out(self, work: Callable[[Connection], Step]) -> Step:
+        """One transaction of the projection, or a decision about the quarantine: count it, and
+        tell whom it concerns.
+        """
+        step = await self._database.write(work)
+        self.status.applied += step.applied
+        self.status.quarantined += step.quarantined
+        if step.quarantined or not step.rows:
+            self.status.held = await self._database.read(self.quarantine.count)
+        self._changed(step.changed)
+        await self.told(step.told)
+        return step
+
+    async def _try_again(self) -> None:
+        """What an earlier release could not apply, and this one can, leaves quarantine."""
+        waiting = await self._database.read(self.quarantine.waiting)
+        for at in range(0, len(waiting), CHUNK):
+            few = waiting[at : at + CHUNK]
+            again = partial(self.quarantine.try_again, places=few, now_ms=self._now_ms())
+            await self.carry_out(again)
 
     async def told(self, nodes: Collection[NodeId]) -> None:
         """Something waits to go down to these boxes: send it, or ask them to say hello."""

@@ -164,9 +164,13 @@ quarantine = Table(
     Column("stream", String(64), nullable=False),
     Column("code", Text, nullable=False),
     Column("reason", Text, nullable=False),
-    Column("state", String(16), nullable=False),  # held | released
+    Column("state", String(16), nullable=False),  # held | released | dismissed
     Column("at_ms", BigInteger, nullable=False),
+    Column("record_id", LargeBinary),  # where the envelope could be read
+    Column("kind", Text),
     PrimaryKeyConstraint("log_id", "seq"),
+    Index("quarantine_state", "state", "log_id", "seq"),
+    Index("quarantine_record", "record_id"),
 )
 
 # -- what goes down

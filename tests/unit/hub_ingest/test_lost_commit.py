@@ -11,6 +11,7 @@ from sqlalchemy.exc import OperationalError
 from lianzhen_hub.fleet.authority import Authority
 from lianzhen_hub.ingest.downlink import Outbox
 from lianzhen_hub.ingest.projector import Projector
+from lianzhen_hub.ingest.quarantine import Quarantine
 from lianzhen_hub.ingest.service import Ingest
 from lianzhen_hub.ingest.vault import Vault
 from lianzhen_hub.page import HubPage
@@ -80,7 +81,7 @@ async def test_what_was_committed_unheard_is_not_committed_again(
     projector = Projector(vault, outbox, page, {})
     ingest = Ingest(
         *(database, vault, outbox, Everybody(), signer, time.time),
-        *(projector, lambda _changed: None),
+        *(projector, Quarantine(projector, vault, outbox, page), lambda _changed: None),
     )
     stream = UpStream()
     stream.write(30)

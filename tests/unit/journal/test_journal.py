@@ -22,7 +22,7 @@ from lianzhen_protocol.identity import Epoch, NodeId, RecordId
 from lianzhen_protocol.lanes import Group
 from lianzhen_protocol.marks import ForkReason
 from lianzhen_protocol.receiver import Accepted, receive
-from lianzhen_protocol.records import Body, Record, RecordRejected, RecordSeen
+from lianzhen_protocol.records import Body, Record, RecordAccepted, RecordRejected, RecordSeen
 from lianzhen_protocol.sender import Advanced
 from lianzhen_runtime.errors import LianzhenError, Unavailable
 from lianzhen_runtime.keys import FileKeys
@@ -397,6 +397,33 @@ async def test_what_this_release_cannot_read_is_held_and_its_neighbours_applied(
     with beside(tmp_path) as db:
         codes = db.execute("SELECT seq, code FROM inbox ORDER BY place").fetchall()
     assert codes == [(1, "record-kind-unknown"), (2, "record-malformed")]
+
+
+async def test_an_item_that_was_rejected_is_accepted_after_all(journal: Journal) -> None:
+    mine = note()
+    await journal.put(STREAM, [mine.entry])
+    why = RecordRejected(record_id=mine.id, code="record-malformed", reason="no text")
+    await take(journal, HUB_EPOCH, down(why))
+    await take(journal, RESTORED_HUB, down(RecordAccepted(record_id=mine.id)))
+    assert item_state(journal, mine.id) == (1, ItemState.STORED, None)
+    assert journal.rejections(10) == []
+
+
+async def test_a_later_release_applies_what_an_earlier_one_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, unknown = note(), future("x")
+    earlier = await opened(tmp_path)
+    await earlier.put(STREAM, [mine.entry])
+    with monkeypatch.context() as release:
+        release.setattr(kinds, "_bodies", {})
+        await take(earlier, HUB_EPOCH, unknown, seen(mine.id, "expert-7"))
+    assert earlier.held() == 2
+    await earlier.close()
+    later = await opened(tmp_path)
+    assert later.held() == 1
+    assert item_state(later, mine.id)[1] is ItemState.SEEN
+    await later.close()
 
 
 async def test_a_hello_says_how_far_each_down_stream_is_in(journal: Journal) -> None:
