@@ -13,7 +13,11 @@ from .errors import TopicError
 
 
 class Group(enum.StrEnum):
-    """One MQTT session each, so that bulk never stands in front of an alarm in a socket."""
+    """One MQTT session each, so that bulk never stands in front of an alarm in a socket.
+
+    Urgent is what a person waits for and what can never be much; a backlog is bulk, whatever
+    it holds.
+    """
 
     URGENT = "urgent"
     BULK = "bulk"
@@ -35,7 +39,7 @@ class Lane(enum.IntEnum):
     @property
     def group(self) -> Group:
         """The session that carries this lane."""
-        return Group.URGENT if self <= Lane.VITALS else Group.BULK
+        return Group.URGENT if self <= Lane.CONSULTATION else Group.BULK
 
     @property
     def word(self) -> str:

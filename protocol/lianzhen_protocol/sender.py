@@ -19,11 +19,22 @@ from .marks import Diverged, Resume, StreamMark
 FRAME_SECONDS = 0.1
 """A frame is cut to this much of the measured rate, so that the next lane's turn comes soon."""
 
+QUEUE_SECONDS = 0.2
+"""In flight may be what the empty line holds and this much of the rate: so long, and no longer, do
+our bytes stand in the queue of the slowest link, where whatever is more urgent waits behind them.
+"""
+
+PROBE_SECONDS = 10.0
+"""A trip through the empty line is measured this often, as nothing else tells a longer way from a
+fuller queue.
+"""
+
 FIRST_FRAME_BYTES = 16 << 10
-FIRST_WINDOW_BYTES = 128 << 10
+FIRST_WINDOW_BYTES = 32 << 10
 MIN_FRAME_BYTES = 1 << 10
 RTO_MIN, RTO_MAX = 2.0, 60.0
 _RATE_SAMPLES = 10
+_FLOOR_SAMPLES = 3
 
 
 class Cut(NamedTuple):
@@ -73,13 +84,20 @@ class Outgoing(msgspec.Struct):
 
 
 class _Flight(msgspec.Struct):
-    """A frame that was sent and not yet acknowledged."""
+    """A frame that was sent and not yet acknowledged.
+
+    ``alone``: nothing else was in flight. ``sparse``: nothing more waited to be sent. ``again``:
+    it was sent before, so an answer may be to the earlier one, and says nothing of the time.
+    """
 
     stream: str
     last: int
     size: int
     at: float
     delivered: int
+    alone: bool
+    again: bool
+    sparse: bool
 
 
 class HashLookup(Protocol):
@@ -99,10 +117,14 @@ class Sender:
         self._queued: set[str] = set()
         self._lanes = LaneScheduler()
         self._flights: dict[str, deque[_Flight]] = {}
+        self._reached: dict[str, int] = {}
         self._in_flight = 0
         self._delivered = 0
         self._rates: deque[float] = deque(maxlen=_RATE_SAMPLES)
         self._round_trip: float | None = None
+        self._floors: deque[float] = deque(maxlen=_FLOOR_SAMPLES)
+        self._probed_at = 0.0
+        self._probing = False
         self._credit = 0
         self._welcomed = False
         self._rewound: dict[str, tuple[int, float]] = {}
@@ -198,7 +220,13 @@ class Sender:
             if not self._in_flight:
                 self._progress_at = now
             stream.sent = cut.first + count - 1
-            flight = _Flight(stream.name, stream.sent, size, now, self._delivered)
+            flight = _Flight(
+                stream.name, stream.sent, size, now, self._delivered,
+                alone=not self._in_flight,
+                again=cut.first <= self._reached.get(stream.name, 0),
+                sparse=stream.sent == stream.last and self._queued == {stream.name},
+            )  # fmt: skip
+            self._reached[stream.name] = max(stream.sent, self._reached.get(stream.name, 0))
             self._flights.setdefault(stream.name, deque()).append(flight)
             self._in_flight += size
         self._lanes.served(cut.lane, size)
@@ -240,14 +268,17 @@ class Sender:
 
     @property
     def window(self) -> int:
-        """Bytes that may be in flight: two round trips of the measured rate, within credit.
+        """Bytes that may be in flight: the shortest trip and QUEUE_SECONDS of the measured rate,
+        within credit.
 
-        Never under one frame: what is in flight is what brings the next credit.
+        Never under one frame: what is in flight is what brings the next credit. While the empty
+        line is to be measured, one byte: the next frame goes alone.
         """
+        if self._probing:
+            return 1
         timed = FIRST_WINDOW_BYTES
-        if self._rates and self._round_trip is not None:
-            timed = int(2 * max(self._rates) * (self._round_trip + FRAME_SECONDS))
-            timed = max(FIRST_FRAME_BYTES, timed)
+        if self._rates and self._floors:
+            timed = int(max(self._rates) * (min(self._floors) + QUEUE_SECONDS))
         return max(MIN_FRAME_BYTES, min(self._credit, timed))
 
     def sent_up_to(self, stream: str) -> int:
@@ -285,11 +316,26 @@ class Sender:
             newest = flights.popleft()
             self._in_flight -= newest.size
             self._delivered += newest.size
-        if newest is not None:
+        if newest is not None and not newest.again:
             elapsed = max(now - newest.at, 1e-4)
-            self._rates.append((self._delivered - newest.delivered) / elapsed)
+            rate = (self._delivered - newest.delivered) / elapsed
+            # What had no more to send says how much there was, and not how much would go.
+            if not newest.sparse or rate > max(self._rates, default=0.0):
+                self._rates.append(rate)
             before = self._round_trip
             self._round_trip = elapsed if before is None else before + (elapsed - before) / 8
+            self._measure_floor(newest, elapsed, now)
+
+    def _measure_floor(self, flight: _Flight, elapsed: float, now: float) -> None:
+        """Keep the shortest trips of the last few probes: one may have met with a loss."""
+        due = self._probing or now - self._probed_at >= PROBE_SECONDS
+        if self._floors and not (due and flight.alone):
+            if elapsed >= self._floors[-1]:
+                self._probing = due
+                return
+            self._floors.pop()
+        self._floors.append(elapsed)
+        self._probed_at, self._probing = now, False
 
     def _may_rewind(self, stream: Outgoing, now: float) -> bool:
         """Each frame behind a hole is answered with the same gap: go back for the first only."""

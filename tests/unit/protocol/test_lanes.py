@@ -22,7 +22,7 @@ def test_each_lane_has_a_word_and_a_session() -> None:
     words = ("alarm", "audio", "consultation", "record", "vitals", "video", "preview", "study",
              "telemetry")  # fmt: skip
     assert [lanes.lane_of(f"{word}.x-1") for word in words] == list(Lane)
-    assert [lanes.lane_of(word).group for word in words] == [Group.URGENT] * 5 + [Group.BULK] * 4
+    assert [lanes.lane_of(word).group for word in words] == [Group.URGENT] * 3 + [Group.BULK] * 6
 
 
 @pytest.mark.parametrize("stream", ["", "alarms", "x.alarm", ".alarm", "other.1"])
