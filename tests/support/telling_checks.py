@@ -1,11 +1,12 @@
 """What must be true at the end of the story, read from tables and tray, not from a page's word."""
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pydicom
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 import story as told
 from lab import LabError, wait_until
@@ -64,9 +65,18 @@ def holds(story: Story) -> None:
     assert len(story.printer.printed()) == 1, "a sheet was printed twice"
 
 
-def _tables(story: Story) -> None:
+@contextlib.contextmanager
+def _hub_tables(story: Story) -> Iterator[Connection]:
     engine = open_engine(story.hub.database or sqlite_url(story.hub.state / "hub.db"))
-    with engine.connect().execution_options(reader=True) as database:
+    try:
+        with engine.connect().execution_options(reader=True) as connection:
+            yield connection
+    finally:
+        engine.dispose()
+
+
+def _tables(story: Story) -> None:
+    with _hub_tables(story) as database:
 
         def rows(query: str) -> list[Any]:
             return list(database.execute(text(query)))
@@ -88,7 +98,6 @@ def _tables(story: Story) -> None:
         assert logged == applied == last, "a record is lost, or lies in the log twice"
         assert not rows("SELECT code, reason FROM quarantine")
         assert not rows("SELECT code, detail FROM notice")
-    engine.dispose()
     kept = {row["stream"]: row["last"] for row in story.box.status()["streams"]}
     assert {name: last.get(name, 0) for name in kept} == kept, "the box says that it sent more"
 
