@@ -1,4 +1,7 @@
-"""kill -9 of everything, at any moment: nothing that was promised is lost or applied twice."""
+"""kill -9 at a system call, and of the database too: nothing promised is lost or applied twice.
+
+The boundaries that are the programs' own, and mixtures of faults, are test_schedules'.
+"""
 
 import gc
 import os
@@ -22,20 +25,7 @@ from support.lab_fixtures import (
     settled,
 )
 
-SEEDS = (20260101, 7)
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-def test_a_schedule_of_kills_on_sqlite(seed: int) -> None:
-    with lab() as place:
-        pair = enrolled_pair(place)
-        with SteadyWriter(pair.box) as writer:
-            schedule(pair, seed)
-        progress(pair, len(writer.promised))
-        settled(pair.box, pair.ledger, len(writer.promised))
-        pair.ledger.check(writer.promised)
-        assert len(writer.promised) >= 1000
-        pair.ledger.close()
+SEED = 7
 
 
 @pytest.mark.filterwarnings("ignore:.*deleted while still open:ResourceWarning")
@@ -45,7 +35,7 @@ def test_a_schedule_of_kills_on_postgresql_and_of_it() -> None:
         postgres = place.postgres()
         pair = enrolled_pair(place, postgres.url)
         with SteadyWriter(pair.box) as writer:
-            schedule(pair, SEEDS[1], {"database": lambda: kill_postgres(postgres)})
+            schedule(pair, SEED, {"database": lambda: kill_postgres(postgres)}, rounds=1)
         progress(pair, len(writer.promised))
         settled(pair.box, pair.ledger, len(writer.promised))
         pair.ledger.check(writer.promised)
@@ -111,7 +101,7 @@ def dies_at(program: Program, call: str, number: int) -> None:
 @needs_tool("strace")
 @pytest.mark.parametrize(
     ("call", "number"),
-    [("fdatasync", 2), ("fdatasync", 5), ("pwrite64", 9), ("pwrite64", 40), ("write", 12)],
+    [("fdatasync", 5), ("pwrite64", 40)],
 )
 def test_a_box_that_dies_at_a_system_call(cut: Pair, stream: str, call: str, number: int) -> None:
     writer = Writer(cut.box, 800, stream)
@@ -120,9 +110,7 @@ def test_a_box_that_dies_at_a_system_call(cut: Pair, stream: str, call: str, num
 
 
 @needs_tool("strace")
-@pytest.mark.parametrize(
-    ("call", "number"), [("fdatasync", 2), ("fdatasync", 4), ("pwrite64", 15), ("pwrite64", 60)]
-)
+@pytest.mark.parametrize(("call", "number"), [("fdatasync", 4), ("pwrite64", 15)])
 def test_a_hub_that_dies_at_a_system_call(cut: Pair, stream: str, call: str, number: int) -> None:
     writer = Writer(cut.box, 800, stream)
     dies_at(cut.hub, call, number)
@@ -131,7 +119,7 @@ def test_a_hub_that_dies_at_a_system_call(cut: Pair, stream: str, call: str, num
 
 @needs_root  # to trace what is no child of ours
 @needs_tool("strace")
-@pytest.mark.parametrize("number", [3, 20])
+@pytest.mark.parametrize("number", [20])
 def test_a_broker_that_dies_at_a_write(cut: Pair, stream: str, number: int) -> None:
     wait_until("a box that is online", cut.box.online)
     pid = broker_pid(cut)

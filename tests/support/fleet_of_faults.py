@@ -1,0 +1,498 @@
+"""A hub, a box and everything between, on which schedules of faults are played, one after another.
+
+The fleet lives on from schedule to schedule. After each it is left alone until it is at rest; then
+all that was ever promised is looked for in the hub's own tables: lost, doubled, out of order, or
+called safe too early is a failure that names the seed.
+"""
+
+import contextlib
+import hashlib
+import http.client
+import io
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+from pydicom import dcmread
+from pydicom.uid import generate_uid
+from sqlalchemy import text
+
+from lab import Lab, LabError, Postgres, Program, ask, free_ports, lab, wait_until
+from lianzhen_protocol.accounts import Role
+from lianzhen_protocol.identity import uuid7
+from lianzhen_protocol.imaging import study_key
+from line import Line
+
+from . import mortal
+from .consoles import Person, clinic_people, hub_people
+from .faults import (
+    BROKER,
+    CORE,
+    DATABASE,
+    HELLO,
+    HUB,
+    SCP,
+    STREAMS,
+    Boundary,
+    Cut,
+    Fault,
+    Ghost,
+    HalfOpen,
+    Kill,
+    Meddling,
+    Nothing,
+    Schedule,
+    Step,
+    SystemCall,
+    UploadCut,
+    Wipe,
+    Work,
+)
+from .kills import kill_postgres
+from .lab_fixtures import Note, enrolled_pair, note, put, rows
+from .meddler import Keys, Meddler
+from .modality import ct_slice, pixels, storescu
+
+STEP_SECONDS: Final = 8.0
+"""So long a fault may take to strike; then it is called off, and counted as missed."""
+
+REST_SECONDS: Final = 90.0
+POISON: Final = "record.poison"
+_MORTAL: Final = str(Path(mortal.__file__))
+
+
+class Failure(Exception):
+    """A promise was broken, or the fleet does not come to rest."""
+
+
+class Promises:
+    """What the clinic was told is kept, and so must be at the hub."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, list[bytes]] = {stream: [] for stream in (*STREAMS, POISON)}
+        self.patients: list[str] = []
+        self.poison: list[bytes] = []
+        self.images: dict[str, str] = {}
+        """Those of ``studies``: SOP Instance UID to the hash of its pixels."""
+        self.studies: list[str] = []
+        self.compared = 0
+        """Images that were found at the hub, pixel for pixel, after earlier schedules."""
+
+
+class Fleet:
+    """Made by ``fleet``; ``play`` a schedule on it."""
+
+    def __init__(self, place: Lab, postgres: Postgres | None) -> None:
+        (self._dicom, mqtt) = free_ports(2)
+        self.promises = Promises()
+        self.struck = self.missed = 0
+        self._postgres = postgres
+        url = postgres.url if postgres else None
+        self.pair = enrolled_pair(place, url, dicom_port=self._dicom)
+        hub, box = self.pair.hub, self.pair.box
+        self._upload = Line(hub.https_port)
+        box.stop()
+        hub.stop()
+        (home,) = Path(box.state, "identity").glob("*/identity.json")
+        about = {"mqtt_port": mqtt, "hub": f"https://127.0.0.1:{self._upload.port}"}
+        home.write_text(json.dumps(json.loads(home.read_bytes()) | about))
+        self._keys = Keys(
+            hub.state / "broker" / "server.pem",
+            home.with_name("certificate.pem"),
+            home.with_name("key.pem"),
+        )
+        self.meddler = Meddler(hub.mqtt_port, mqtt, self._keys)
+        self.slates = {
+            CORE: self._mortal(box),
+            HUB: self._mortal(hub),
+            SCP: mortal.Slate(box.folder / f"slate{mortal.CHILD}"),
+        }
+        hub.start().wait()
+        box.start().wait()
+        box.ask("modalities", "--admit", "CT1@127.0.0.1")
+        self._nurse: Person = clinic_people(box).of(Role.NURSE)
+        self._admin: Person = hub_people(hub).of(Role.ADMIN)
+        self._workers: dict[str, ThreadPoolExecutor] = {}
+        self._folder = Path(tempfile.mkdtemp(dir=place.folder))
+        wait_until("a box that is online", box.online)
+
+    @staticmethod
+    def _mortal(program: Program) -> mortal.Slate:
+        path = program.folder / "slate"
+        program.prefix = (sys.executable, _MORTAL, str(path))
+        return mortal.Slate(path)
+
+    def close(self) -> None:
+        """End what is not the lab's."""
+        for worker in self._workers.values():
+            worker.shutdown(cancel_futures=True)
+        self.pair.box.kill()
+        self.meddler.close()
+        self._upload.close()
+        self.pair.ledger.close()
+        for slate in self.slates.values():
+            slate.close()
+
+    # -- a schedule
+
+    def play(self, schedule: Schedule) -> None:
+        """Every step, then rest, then all is compared. Failure names the seed."""
+        working: list[Future[None]] = []
+        try:
+            for number, step in enumerate(schedule.steps):
+                self._step(step, working)
+                self._honest(f"step {number}")
+            self._rest(working)
+            self.check()
+        except (LabError, AssertionError, OSError, Failure) as error:
+            raise Failure(
+                f"{error}; {self._unrest()}\n{schedule}\nthe box says {self.pair.box.status()}\n"
+                f"its log: {self.pair.box.tail(25)}\nthe hub's log: {self.pair.hub.tail(25)}"
+            ) from error
+
+    def _step(self, step: Step, working: list[Future[None]]) -> None:
+        strike = _Strike(self, step.fault)
+        began = time.monotonic()
+        try:
+            new = self._begin(step.work)
+            working += new
+            while not strike.happened() and time.monotonic() - began < STEP_SECONDS:
+                if all(each.done() for each in working) and not self._unrest():
+                    break  # nothing is under way that could meet it
+                time.sleep(0.01)
+        finally:
+            happened = strike.end()
+        self.struck += happened
+        self.missed += not happened
+        self.revive()
+
+    def revive(self) -> None:
+        """What systemd does."""
+        for program in (self.pair.hub, self.pair.box):
+            if not program.running():
+                program.kill()
+                program.start()
+
+    def _rest(self, working: list[Future[None]]) -> None:
+        """The faults are over. The box dies once more, so that it waits for no pause it earned."""
+        self.meddler.calm()
+        self.pair.box.kill()
+        self.revive()
+        for each in working:
+            each.result(REST_SECONDS)
+        wait_until("everything at the hub", self._at_rest, REST_SECONDS)
+
+    # -- work
+
+    def _begin(self, work: Work) -> list[Future[None]]:
+        found = [self._later(each[0], partial(self._put, *each)) for each in work.puts]
+        found += [self._later(POISON, self._put_poison) for _ in range(work.poison)]
+        found += [self._later("console", self._register) for _ in range(work.patients)]
+        if work.images:
+            found.append(self._later("scanner", lambda: self._scan(work.images, work.side)))
+        return found
+
+    def _later(self, worker: str, what: Callable[[], None]) -> Future[None]:
+        """One at a time for each worker, in order."""
+        pool = self._workers.setdefault(worker, ThreadPoolExecutor(1))
+        return pool.submit(what)
+
+    def _put(self, stream: str, count: int, size: int) -> None:
+        words = secrets.token_hex(size // 2)
+        self._put_all(stream, [note(words) for _ in range(count)])
+
+    def _put_all(self, stream: str, found: list[Note]) -> None:
+        """Asked until it is answered: the ids make a repetition harmless."""
+
+        def stored() -> bool:
+            answer = put(self.pair.box, [each.entry for each in found], stream)
+            if answer.status not in (201, 409, 503):
+                raise Failure(f"a put is answered {answer.status} {answer.body}")
+            return answer.status == 201
+
+        _insist("a put", stored)
+        self.promises.records[stream].extend(each.id for each in found)
+
+    def _put_poison(self) -> None:
+        """A record of a kind that stands in no list: the hub refuses it, and says so."""
+        found = note()
+        bad = found.entry.replace(b"diagnostic.note", b"diagnostic.vote")
+        self._put_all(POISON, [Note(found.id, bad)])
+        self.promises.poison.append(found.id)
+
+    def _register(self) -> None:
+        """A form that is sent again until it is answered."""
+        identity = uuid7(time.time_ns() // 1_000_000, secrets.token_bytes(10)).hex()
+        form = {"id": identity, "name": "张三", "birth_date": "1949-12-31"}
+
+        def registered() -> bool:
+            reply = self._nurse.caller.post("/patients", form)
+            if reply.status not in (200, 502, 503, 404):
+                raise Failure(f"a registration is answered {reply.status} {reply.body}")
+            return reply.status == 200 and bool(reply.body["id"] == identity)
+
+        _insist("a registration", registered)
+        self.promises.patients.append(identity)
+
+    def _scan(self, count: int, side: int) -> None:
+        """A scanner keeps what it has no Success for, and sends it again."""
+        study, series, waiting = generate_uid(), generate_uid(), {}
+        for number in range(count):
+            image = ct_slice(number, study, series, side)
+            path = self._folder / f"{image.SOPInstanceUID}.dcm"
+            image.save_as(path, enforce_file_format=True)
+            waiting[path] = hashlib.sha256(image.PixelData).hexdigest()
+
+        def sent() -> bool:
+            good = storescu(self._dicom, list(waiting)).good if waiting else []
+            for path in good:
+                self.promises.images[path.stem] = waiting.pop(path)
+                path.unlink()
+            return not waiting
+
+        _insist("a study", sent, pause=0.2)
+        self.promises.studies.append(str(study))
+
+    # -- what became of it
+
+    def _at_rest(self) -> bool:
+        return not self._unrest()
+
+    def _unrest(self) -> list[str]:
+        """What is still under way."""
+        self.revive()
+        ledger, promises = self.pair.ledger, self.promises
+        found = [
+            f"{stream}: {count} of {len(ids)}"
+            for stream, ids in promises.records.items()
+            if stream != POISON and (count := ledger.count(stream)) < len(ids)
+        ]
+        if not self.pair.box.drained():
+            found.append("the box is not drained")
+        if not all(self._item(each).get("rejected") for each in promises.poison[-3:]):
+            found.append("poison is not rejected")
+        if not self._images_safe():
+            found.append("images are not safe")
+        return found
+
+    def _images_safe(self) -> bool:
+        found = [image for uid in self.promises.studies for image in self._images(uid)]
+        return len(found) >= len(self.promises.images) and all(
+            image["state"] in ("safe", "seen") for image in found
+        )
+
+    def _images(self, study: str) -> list[dict[str, Any]]:
+        """As the box's page shows them."""
+        try:
+            path = f"/studies/{study_key(self.pair.node, study)}"
+            reply = self._nurse.caller.get(path)
+        except (OSError, http.client.HTTPException):
+            return []
+        return list(reply.body["found"]["images"]) if reply.status == 200 else []
+
+    def _item(self, identity: bytes) -> dict[str, Any]:
+        """What the box says of a record; nothing while it is away."""
+        try:
+            answer = ask(self.pair.box.state / "control.sock", "GET", f"/items/{identity.hex()}")
+        except (OSError, http.client.HTTPException, ValueError):
+            return {}
+        return dict(answer.body) if answer.status == 200 else {}
+
+    def _honest(self, when: str) -> None:
+        """What the box calls committed or safe is in the hub's log by then."""
+        for stream, ids in self.promises.records.items():
+            found = self._item(ids[-1]) if ids else {}
+            if found.get("state") in ("committed", "safe", "seen"):
+                logged = self.pair.ledger.logged(stream)
+                if logged < found["seq"]:
+                    raise Failure(f"{when}: {stream} {found} is {found['state']}, and not logged")
+
+    def check(self) -> None:
+        """Everything that was ever promised, against the hub's tables."""
+        promises, ledger = self.promises, self.pair.ledger
+        for stream, ids in promises.records.items():
+            if stream == POISON:
+                assert ledger.logged(POISON) == len(ids), "poison is lost, or logged twice"
+                assert ledger.count(POISON) == 0, "poison was applied"
+            else:
+                ledger.check(ids, stream)
+        assert self._kinds("patient.registered") == len(promises.patients), "patients"
+        promises.compared += len(promises.images)
+        assert self._kinds("image.stored") == promises.compared, "images"
+        for study in promises.studies:
+            self._compare(study)
+        assert not promises.images, "an image is not at the hub"
+        promises.studies.clear()
+        codes = {notice["code"] for notice in rows(self.pair.hub, "notices")}
+        assert not codes & {"forked"}, f"the admins are told {codes}"
+
+    def _kinds(self, kind: str) -> int:
+        with self.pair.ledger._reading() as connection:
+            query = text("SELECT count(*) FROM record WHERE kind = :kind")
+            return int(connection.execute(query, {"kind": kind}).scalar_one())
+
+    def _compare(self, study: str) -> None:
+        """Every pixel as the hub's console hands it out."""
+        for image in self._images(study):
+            path = f"/studies/{study_key(self.pair.node, study)}/{image['id']}/original"
+            reply = self._admin.caller.get(path)
+            assert reply.status == 200, f"the hub has no {image}: {reply}"
+            assert hashlib.sha256(reply.body).hexdigest() == image["sha256"]
+            sop_uid = str(dcmread(io.BytesIO(reply.body), stop_before_pixels=True).SOPInstanceUID)
+            assert self.promises.images.pop(sop_uid) == pixels(reply.body), "other pixels"
+
+    # -- processes
+
+    def pid(self, victim: str) -> int | None:
+        """Of a program that runs now."""
+        parents = {CORE: self.pair.box, HUB: self.pair.hub}
+        if victim == DATABASE:
+            return self._postgres.pid if self._postgres else None
+        if victim in parents:
+            process = parents[victim].process
+            return process.pid if process is not None and process.poll() is None else None
+        parent, word = {SCP: (self.pair.box, "scp"), BROKER: (self.pair.hub, "mosquitto")}[victim]
+        if parent.process is None or parent.process.poll() is not None:
+            return None
+        with contextlib.suppress(psutil.Error):
+            for child in psutil.Process(parent.process.pid).children():
+                if word in {Path(part).name for part in child.cmdline()}:
+                    return int(child.pid)
+        return None
+
+    def kill(self, victim: str) -> None:
+        """SIGKILL; a child that is just away is waited for."""
+        if victim == DATABASE and self._postgres:
+            kill_postgres(self._postgres)
+            return
+        wait_until(f"a {victim} to kill", lambda: self.pid(victim) is not None)
+        if (pid := self.pid(victim)) is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def wipe(self) -> None:
+        """The hub dies, its broker with it, and nothing that the broker wrote is left."""
+        broker = self.pid(BROKER)
+        self.pair.hub.kill()
+        wait_until("no broker", lambda: broker is None or not psutil.pid_exists(broker))
+        shutil.rmtree(self.pair.hub.state / "broker")
+        self.revive()
+
+
+def _insist(what: str, done: Callable[[], bool], pause: float = 0.05) -> None:
+    """Ask again until it is done; nobody may be there just now."""
+    until = time.monotonic() + REST_SECONDS
+    while True:
+        with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
+            if done():
+                return
+        if time.monotonic() > until:
+            raise Failure(f"{what} is not taken")
+        time.sleep(pause)
+
+
+class _Strike:
+    """One fault, from being prepared to being over."""
+
+    def __init__(self, fleet: Fleet, fault: Fault) -> None:
+        self._fleet, self._fault = fleet, fault
+        self._tracer: subprocess.Popen[bytes] | None = None
+        self._victim = getattr(fault, "victim", "")
+        self._pid: int | None = None
+        self._before = self._applied()
+        self._dealt = False
+        self._prepare()
+
+    def _applied(self) -> int:
+        ledger = self._fleet.pair.ledger
+        return sum(max(0, ledger.count(stream)) for stream in self._fleet.promises.records)
+
+    def _prepare(self) -> None:
+        fleet = self._fleet
+        if self._victim:
+            wait_until(f"a {self._victim}", lambda: fleet.pid(self._victim) is not None)
+            self._pid = fleet.pid(self._victim)
+        match self._fault:
+            case Boundary(victim, boundary, passing):
+                fleet.slates[victim].arm(boundary, passing)
+                if HELLO in boundary:
+                    fleet.meddler.haunt(0.1)  # the box says it when it comes again
+            case SystemCall(_, call, number):
+                inject = f"inject={call}:signal=KILL:when={number}"
+                self._tracer = subprocess.Popen(
+                    ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}",
+                     "-e", inject, "-p", str(self._pid)],
+                    stderr=subprocess.DEVNULL,
+                )  # fmt: skip
+            case Cut(way, after):
+                fleet.meddler.cut(way, after)
+            case UploadCut(after):
+                fleet._upload.cut_after = after
+            case Meddling(twists):
+                fleet.meddler.twist(twists)
+            case _:
+                pass  # by our hand, when it is time
+
+    def happened(self) -> bool:
+        """Whether it has struck; what strikes by our hand strikes here."""
+        fleet = self._fleet
+        match self._fault:
+            case Nothing():
+                return False
+            case Boundary() | SystemCall():
+                return fleet.pid(self._victim) != self._pid
+            case Cut() | Meddling():
+                return not fleet.meddler.busy
+            case UploadCut():
+                return fleet._upload.cut_after is None
+            case Kill(victim, after):
+                if self._applied() - self._before < after:
+                    return False
+                fleet.kill(victim)
+            case HalfOpen(ways, seconds):
+                fleet.meddler.deafen(ways, seconds)
+            case Ghost(seconds):
+                fleet.meddler.haunt(seconds)
+            case Wipe():
+                fleet.wipe()
+        self._dealt = True
+        return True
+
+    def end(self) -> bool:
+        """It is over; whether it struck."""
+        fleet = self._fleet
+        struck = self._dealt or (
+            not isinstance(self._fault, (Kill, HalfOpen, Ghost, Wipe)) and self.happened()
+        )
+        if self._tracer is not None:
+            self._tracer.terminate()
+            self._tracer.wait()
+        for slate in fleet.slates.values():
+            slate.disarm()
+        fleet._upload.cut_after = None
+        if not struck:
+            fleet.meddler.calm()
+        return struck
+
+
+@contextlib.contextmanager
+def fleet(*, postgres: bool = False) -> Iterator[Fleet]:
+    """One in a lab of its own, on SQLite or on PostgreSQL."""
+    with lab() as place:
+        made = Fleet(place, place.postgres() if postgres else None)
+        try:
+            yield made
+        finally:
+            made.close()
