@@ -16,7 +16,7 @@ usage() {
 ./do lint        ruff, mypy, import-linter, TypeScript
 ./do web         build the styles and islands of the consoles (the other verbs do it too)
 ./do bench NAME  one benchmark of tests/bench; its last line is JSON
-./do soak        the long tests of tests/soak
+./do soak        the long tests of tests/soak; with a path only those (docs/faults.md)
 ./do clean       remove the environment, caches and build outputs
 ./do help        this text
 Each verb first installs what it needs, and is quick when nothing is missing.
@@ -207,7 +207,9 @@ case $verb in
   lint) setup dev python3-venv; lint ;;
   web) setup runtime python3-venv ;;
   bench) bench "$@" ;;
-  soak) setup dev "${runtime_packages[@]}" "${test_packages[@]}"; exec python -m pytest tests/soak "$@" ;;
+  soak) setup dev "${runtime_packages[@]}" "${test_packages[@]}"
+    [[ " $*" == *" tests/soak/"* ]] || set -- tests/soak "$@"
+    exec python -m pytest "$@" ;;
   clean) clean ;;
   help) usage ;;
   *) die "there is no verb '$verb'; ./do help lists them." ;;
