@@ -112,11 +112,13 @@ class ImageReceived(Body, frozen=True, kw_only=True):
 
 
 class StudySeen(Body, frozen=True, kw_only=True):
-    """An expert opened the study at the hub, for the first time."""
+    """An expert opened the study at the hub, with ``images`` of its originals there: what came
+    later was not seen by that."""
 
     study: Key
     seen_by: Text
     seen_ms: Milliseconds
+    images: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 class ScannerAdmitted(Body, frozen=True, kw_only=True):
@@ -174,6 +176,7 @@ class Study(Sheet, frozen=True, kw_only=True):
     last_ms: int = 0
     seen_by: str = ""
     seen_ms: int = 0
+    seen_images: int = 0
 
     def index(self) -> Index:
         state = ASSIGNED if self.patient_id else UNASSIGNED
@@ -329,11 +332,15 @@ def received(sheets: Sheets, body: ImageReceived) -> bool:
 
 
 def seen(sheets: Sheets, body: StudySeen) -> bool:
-    """A study was opened by an expert: True at the first time."""
+    """A study was opened by an expert: True if somebody saw more of it than anybody before."""
     found = sheets.get(Study, body.study)
-    if found is None or found.seen_by:
+    if found is None or (found.seen_by and body.images <= found.seen_images):
         return False
-    sheets.put(msgspec.structs.replace(found, seen_by=body.seen_by, seen_ms=body.seen_ms))
+    sheets.put(
+        msgspec.structs.replace(
+            found, seen_by=body.seen_by, seen_ms=body.seen_ms, seen_images=body.images
+        )
+    )
     return True
 
 

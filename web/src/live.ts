@@ -16,7 +16,7 @@ class Live extends HTMLElement {
   connectedCallback() {
     const kinds = (this.getAttribute('on') ?? '').split(/\s+/).filter(Boolean);
     this.stops = [...kinds, 'reset'].map((kind) => listen(kind, () => this.soon()));
-    if (this.hasAttribute('now')) void this.load();
+    if (this.hasAttribute('now')) void this.load('opening');
     const every = Number(this.getAttribute('every') ?? 0);
     if (every) {
       const clock = window.setInterval(() => this.soon(), every * 1_000);
@@ -35,7 +35,8 @@ class Live extends HTMLElement {
     this.waiting = window.setTimeout(() => void this.load(), SETTLE_MS);
   }
 
-  private async load() {
+  /** A part that is loaded with its page was opened by a person; what comes later looks again. */
+  private async load(quiet = '1') {
     const source = this.getAttribute('src');
     if (!source) {
       window.location.reload();
@@ -43,7 +44,7 @@ class Live extends HTMLElement {
     }
     try {
       const answer = await fetch(source, {
-        headers: { 'Lz-Quiet': '1', Accept: 'text/html' },
+        headers: { 'Lz-Quiet': quiet, Accept: 'text/html' },
         redirect: 'manual',
       });
       if (answer.ok && this.busy()) {

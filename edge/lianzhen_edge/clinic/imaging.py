@@ -57,9 +57,9 @@ def shown(sheets: Sheets, study: Study) -> Shown:
     images = images_of(sheets, study.id)
     states = {image.state for image in images}
     worst = next((state for state in ("stored", "sent", "safe") if state in states), "stored")
-    if worst == "safe" and study.seen_by:
-        worst = "seen"
-    return Shown(study=study, images=images, state=worst, seen_by=study.seen_by)
+    if worst == "safe" and study.seen_by and study.seen_images >= len(images):
+        return Shown(study=study, images=images, state="seen", seen_by=study.seen_by)
+    return Shown(study=study, images=images, state=worst)
 
 
 def routes(box: "Box") -> Routes:

@@ -13,9 +13,8 @@ from lianzhen_protocol.identity import record_id
 from lianzhen_protocol.opinion import Document
 from lianzhen_protocol.opinion_sheets import Opinion
 from lianzhen_protocol.opinion_trust import Verdict
-from lianzhen_runtime.web.console import QUIET
 from lianzhen_runtime.web.errors import NoSuchThing, Unfit
-from lianzhen_runtime.web.routes import Routes, Visit
+from lianzhen_runtime.web.routes import QUIET, Routes, Visit
 
 if TYPE_CHECKING:
     from lianzhen_edge.box import Box

@@ -6,8 +6,7 @@ there was one: whoever only says that they are quiet is written down all the sam
 
 from typing import TYPE_CHECKING, Final
 
-from lianzhen_runtime.web.console import QUIET
-from lianzhen_runtime.web.routes import Visit
+from lianzhen_runtime.web.routes import QUIET, Visit
 
 if TYPE_CHECKING:
     from lianzhen_edge.box import Box

@@ -22,8 +22,7 @@ from lianzhen_protocol.triage import (
     Verdict,
     scale_of,
 )
-from lianzhen_runtime.web.console import QUIET
-from lianzhen_runtime.web.routes import Handler, Routes, Visit
+from lianzhen_runtime.web.routes import QUIET, Handler, Routes, Visit
 
 if TYPE_CHECKING:
     from lianzhen_edge.box import Box

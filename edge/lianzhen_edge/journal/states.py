@@ -52,11 +52,13 @@ class StreamState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def state_of(seq: int, *, sent: int, committed: int, safe: int, seen: bool = False) -> ItemState:
-    """The state of record ``seq`` of a stream with these marks."""
-    if seen:
-        return ItemState.SEEN
+    """The state of record ``seq`` of a stream with these marks.
+
+    Each state includes those before it: that somebody saw a record makes it neither committed nor
+    safe. The hub's signed mark does, and a hub that was restored may have lost it again.
+    """
     if seq <= safe:
-        return ItemState.SAFE
+        return ItemState.SEEN if seen else ItemState.SAFE
     if seq <= committed:
         return ItemState.COMMITTED
     return ItemState.SENT if seq <= sent else ItemState.STORED

@@ -87,7 +87,7 @@ class _Pages:
     async def case(self, visit: Visit) -> web.StreamResponse:
         actor, identity = visit.actor, visit.match("id")
         found, new = await self._hub.consult(lambda sheets: _read(sheets, actor, identity))
-        if new:
+        if new and visit.opened:
             await self._hub.transact(lambda page: seen.seen(page, actor, found.case))
         return visit.page(
             "consultations/case.html",

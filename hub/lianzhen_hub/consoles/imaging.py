@@ -131,7 +131,7 @@ class _Pages:
             case = case_of(page, actor, identity)
             studies = [page.get(Study, key) for key in case.studies]
             mine = [one for one in studies if one and one.patient_id == case.patient_id]
-            for study in mine:
+            for study in mine if visit.opened else ():
                 seen(page, study, actor.name)
             return [shown(page, study) for study in mine]
 

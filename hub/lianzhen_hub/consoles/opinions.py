@@ -28,9 +28,8 @@ from lianzhen_protocol.opinion import (
 from lianzhen_protocol.opinion_sheets import Opinion, OpinionDraft
 from lianzhen_protocol.opinion_trust import certificate_key, signing_certificate
 from lianzhen_protocol.sheets import Sheets
-from lianzhen_runtime.web.console import QUIET
 from lianzhen_runtime.web.errors import NoSuchThing
-from lianzhen_runtime.web.routes import ANYBODY, Routes, Visit
+from lianzhen_runtime.web.routes import ANYBODY, QUIET, Routes, Visit
 
 if TYPE_CHECKING:
     from lianzhen_hub.hub import Hub

@@ -38,8 +38,9 @@ def routes(hub: Hub) -> Routes:
     async def show(visit: Visit) -> web.StreamResponse:
         actor, case = visit.actor, visit.match("id")
         shown = await hub.consult(lambda sheets: _shown(sheets, actor, case))
-        if shown.unseen:
-            await hub.transact(lambda page: _note_seen(page, actor, case))
+        newest = shown.newest
+        if newest is not None and shown.unseen and visit.opened:
+            await hub.transact(lambda page: _note_seen(page, actor, case, newest))
         return visit.page(
             "triage/fragment.html",
             newest=shown.newest,
@@ -55,11 +56,9 @@ def _tell(hub: Hub, changed: Collection[tuple[str, str]]) -> None:
         hub.live.tell("triage", roles=EXPERTS)
 
 
-def _note_seen(page: HubPage, actor: Actor, case: str) -> None:
-    found = case_of(page, actor, case)
-    newest = triage.newest(page, found.patient_id)
-    if newest is not None:
-        seen(page, actor, found.node, newest)
+def _note_seen(page: HubPage, actor: Actor, case: str, shown: TriageSuggestion) -> None:
+    """What was shown, and not what has come since."""
+    seen(page, actor, case_of(page, actor, case).node, shown)
 
 
 def _shown(sheets: Sheets, actor: Actor, case: str) -> Triaged:

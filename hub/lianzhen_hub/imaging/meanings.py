@@ -50,8 +50,10 @@ def receipt(page: HubPage, instance: Instance) -> None:
 
 
 def seen(page: HubPage, study: Study, by: str) -> None:
-    """An expert looks at a study: its box learns of the first time."""
-    body = StudySeen(study=study.id, seen_by=by[:400], seen_ms=page.now_ms)
+    """An expert looks at a study: its box learns how much of it was there to be seen."""
+    if not study.received:
+        return  # an announcement is no image
+    body = StudySeen(study=study.id, seen_by=by[:400], seen_ms=page.now_ms, images=study.received)
     if imaging.seen(page, body):
         page.send(study.node, imaging.STREAM, body)
 

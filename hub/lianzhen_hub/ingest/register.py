@@ -85,6 +85,13 @@ class Register:
         db.execute(update(table).where(which).values(state="offline", since_ms=now_ms))
 
     @staticmethod
+    def nobody(db: Connection, now_ms: int) -> None:
+        """The hub hears nobody yet: who was online when it last listened must say so again."""
+        table = tables.presence
+        online = table.c.state == "online"
+        db.execute(update(table).where(online).values(state="offline", since_ms=now_ms))
+
+    @staticmethod
     def unreadable(db: Connection, node: NodeId, code: str, detail: str, now_ms: int) -> None:
         """A box sends what cannot be read: its software is broken, or it is not ours."""
         tell(db, now_ms, code, node, detail)

@@ -135,6 +135,7 @@ class Ingest:
         """Hold the hub's broker session; LinkLost when it ends."""
         client_id = f"hub.{secrets.token_hex(16)}"
         async with mqtt.session(address, client_id, context, self._received) as line:
+            await self._database.write(lambda db: self._register.nobody(db, self._now_ms()))
             self._line = line
             line.closed.add_done_callback(lambda _: self._wake.set())
             try:

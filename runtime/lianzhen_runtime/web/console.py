@@ -19,17 +19,22 @@ from lianzhen_runtime.problems import json_answer, problems
 
 from . import sessions
 from .assets import STATIC
-from .errors import ChangePassword, CodeNeeded, ForeignPage, NotSignedIn, NotYours, SecondMissing
+from .errors import (
+    ChangePassword,
+    CodeNeeded,
+    ForeignPage,
+    NotOpened,
+    NotSignedIn,
+    NotYours,
+    SecondMissing,
+)
 from .live import Live
 from .look import Look
 from .noting import Looks, subject_of
-from .routes import ANYBODY, SIGNED_IN, Entry, Route, Routes, Visit, wants_json
+from .routes import ANYBODY, QUIET, SIGNED_IN, Entry, Route, Routes, Visit, wants_json
 from .sessions import Seat
 from .store import Store
 from .words import DEFAULT, LANGUAGES
-
-QUIET: Final = "Lz-Quiet"
-"""Header of what a page asks for by itself: it does not keep a session alive."""
 
 LANGUAGE_COOKIE: Final = "lz-language"
 SECURITY_HEADERS: Final = {
@@ -136,6 +141,7 @@ class Console:
         async def handle(request: web.Request) -> web.StreamResponse:
             self.settings.ready(route)
             _refuse_foreign(request)
+            _refuse_ahead(request)
             seat = await self._seat(request)
             _refuse(route, seat)
             answer = await route.handler(self._visit(request, seat))
@@ -262,6 +268,12 @@ def _refuse_foreign(request: web.Request) -> None:
     origin = request.headers.get("Origin")
     if origin is not None and origin != f"{request.scheme}://{request.host}":
         raise ForeignPage
+
+
+def _refuse_ahead(request: web.Request) -> None:
+    """A browser may load a page before anybody opens it; to look is noted, and may be told."""
+    if "prefetch" in request.headers.get("Sec-Purpose", request.headers.get("Purpose", "")):
+        raise NotOpened
 
 
 def _refuse(route: Route, seat: Seat | None) -> None:

@@ -9,6 +9,7 @@
         ├── CodeNeeded         code-needed               401
         ├── NotYours           not-yours                 403
         ├── ForeignPage        foreign-page              403
+        ├── NotOpened          not-opened                503
         ├── ChangePassword     password-change-needed    403
         ├── SecondMissing      second-factor-missing     403
         ├── NoSuchThing        not-found                 404
@@ -63,6 +64,16 @@ class NotYours(Turned):
 
     def __init__(self) -> None:
         super().__init__("your role does not allow this")
+
+
+class NotOpened(Turned):
+    """A browser asks ahead, for a page that nobody has opened."""
+
+    code = "not-opened"
+    http_status = 503
+
+    def __init__(self) -> None:
+        super().__init__("nobody has opened this page yet")
 
 
 class ForeignPage(Turned):

@@ -25,6 +25,12 @@ SIGNED_IN: Final = frozenset(Role)
 ANYBODY: Final[frozenset[Role | None]] = frozenset({None, *Role})
 """None stands for whoever is not signed in."""
 
+QUIET: Final = "Lz-Quiet"
+"""Header of what a page asks for by itself: it does not keep a session alive."""
+
+OPENING: Final = "opening"
+"""Its value for a part that is loaded with its page, which a person opened."""
+
 Form = TypeVar("Form", bound=msgspec.Struct)
 Handler = Callable[["Visit"], Awaitable[web.StreamResponse]]
 _encoder = msgspec.json.Encoder()
@@ -120,6 +126,12 @@ class Visit:
     def someone(self) -> Actor | None:
         """The same, or None."""
         return self.seat.account.actor if self.seat and self.seat.session.stage == "open" else None
+
+    @property
+    def opened(self) -> bool:
+        """Whether a person opened this, and not a page that has been open and looks again: only
+        the first may be told to anybody as seen."""
+        return self.request.headers.get(QUIET, OPENING) == OPENING
 
     @property
     def wants_json(self) -> bool:

@@ -366,6 +366,7 @@ async def test_an_item_learns_who_saw_it_and_the_first_one_counts(journal: Journ
     await journal.put(STREAM, [mine.entry])
     await take(journal, HUB_EPOCH, seen(mine.id, "expert-7"))
     await take(journal, RESTORED_HUB, seen(mine.id, "somebody-later"))
+    await journal.advance([(journal.epoch, Advanced(STREAM, 1, 1))])
     found = journal.item(mine.id, lambda _: 0)
     assert found is not None
     assert (found.state, found.seen_by, found.seen_ms) == (ItemState.SEEN, "expert-7", 7)
@@ -392,6 +393,7 @@ async def test_what_this_release_cannot_read_is_held_and_its_neighbours_applied(
     mine = note()
     await journal.put(STREAM, [mine.entry])
     await take(journal, HUB_EPOCH, future("x"), b"junk", seen(mine.id, "expert-7"))
+    await journal.advance([(journal.epoch, Advanced(STREAM, 1, 1))])
     assert journal.held() == 2
     assert item_state(journal, mine.id)[1] is ItemState.SEEN
     with beside(tmp_path) as db:

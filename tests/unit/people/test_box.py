@@ -32,7 +32,7 @@ from lianzhen_protocol.people import Patient, Sex
 from lianzhen_protocol.records import decode
 from lianzhen_protocol.vitals import Reading, VitalsReading
 from lianzhen_runtime.keys import FileKeys
-from lianzhen_runtime.web.console import QUIET
+from lianzhen_runtime.web.routes import QUIET
 from support.people import NODE, NOW_MS, NURSE
 
 CARD = Details(name="王芳", id_number="11010519491231002x", phone="138 0000 1234")

@@ -117,6 +117,18 @@ def test_a_study_is_seen_once_by_the_first() -> None:
     assert (sheets.find(Study)[0].seen_by, sheets.find(Study)[0].seen_ms) == ("赵", 7)
 
 
+def test_what_came_after_somebody_looked_was_not_seen() -> None:
+    sheets = MemorySheets()
+    imaging.stored(sheets, NODE, manifest())
+    first = imaging.StudySeen(study=study_key(NODE, "1.2.3"), seen_by="赵", seen_ms=7, images=1)
+    more = msgspec.structs.replace(first, seen_by="钱", seen_ms=9, images=2)
+    assert [imaging.seen(sheets, one) for one in (first, first, more, more, first)] == [
+        *(True, False, True, False, False),
+    ]
+    (study,) = sheets.find(Study)
+    assert (study.seen_by, study.seen_images) == ("钱", 2)
+
+
 def test_an_image_under_a_name_that_is_not_its_own() -> None:
     imaging.check_names(NODE, manifest())
     for field, value in (("study", "0" * 32), ("instance", "0" * 32), ("study_uid", "1.2.4")):

@@ -105,6 +105,17 @@ async def test_a_foreign_page_changes_nothing(
     assert (await nurse.ask("GET", "/ward"))[0] == 200
 
 
+@pytest.mark.parametrize("header", ["Sec-Purpose", "Purpose"])
+async def test_what_a_browser_loads_ahead_nobody_has_looked_at(
+    house: tuple[House, Client], header: str
+) -> None:
+    nurse = Visitor(house[1])
+    await nurse.sign_in("lin")
+    status, found = await nurse.ask("GET", "/ward", **{header.replace("-", "_"): "prefetch"})
+    assert (status, found["code"]) == (503, "not-opened")
+    assert (await nurse.ask("GET", "/ward"))[0] == 200
+
+
 async def test_our_own_page_does(house: tuple[House, Client]) -> None:
     nurse = Visitor(house[1])
     await nurse.sign_in("lin")
