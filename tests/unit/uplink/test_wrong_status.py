@@ -23,7 +23,7 @@ from lianzhen_protocol import kinds, signing
 from lianzhen_protocol.frame import Frame
 from lianzhen_protocol.hello import Ack, Hello, Welcome
 from lianzhen_protocol.identity import Epoch, NodeId, RecordId
-from lianzhen_protocol.lanes import Group
+from lianzhen_protocol.lanes import lane_of
 from lianzhen_protocol.marks import Position, StreamMark
 from lianzhen_protocol.receiver import Accepted, receive
 from lianzhen_protocol.records import RecordSeen
@@ -74,7 +74,7 @@ class Box:
         self.moves: list[tuple[Epoch, Advanced]] = []
         trust = SignerTrust(self.authority.ca_pem)
         who = Credentials(NODE, "ab", Address("127.0.0.1", 1), trust, _never)
-        self.link = Link(Group.URGENT, journal, who, Clock(), bytes(16), self._moved)
+        self.link = Link(lane_of(STREAM).group, journal, who, Clock(), bytes(16), self._moved)
 
     def _moved(self, epoch: Epoch, moves: Iterable[Advanced]) -> None:
         self.moves += [(epoch, move) for move in moves]
