@@ -424,6 +424,7 @@ async def test_a_later_release_applies_what_an_earlier_one_kept(
     await earlier.close()
     later = await opened(tmp_path)
     assert later.held() == 1
+    await later.advance([(later.epoch, Advanced(STREAM, 1, 1))])
     assert item_state(later, mine.id)[1] is ItemState.SEEN
     await later.close()
 
