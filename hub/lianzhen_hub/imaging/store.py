@@ -20,7 +20,7 @@ from lianzhen_runtime.files import private_folder
 from lianzhen_runtime.keys import KeyProvider
 from lianzhen_runtime.sealedfile import SealedWriter, open_sealed
 
-from .errors import ChunkDiffers, DigestDiffers, OffsetConflict
+from .errors import ChunkDiffers, DigestDiffers, OffsetConflict, StoreAway
 from .stores import FileStore, Name, Store, durable_folder
 
 _OPEN: Final = 16
@@ -99,6 +99,7 @@ class ObjectStore:
         self._store: Store = FileStore(folder) if store is None else store
         self._open: OrderedDict[tuple[Name, str], _Upload] = OrderedDict()
         self._locks: dict[Name, tuple[asyncio.Lock, list[None]]] = {}
+        self._closed = False
 
     async def offset(self, name: Name, digest: str, length: int) -> int:
         """Bytes of it that are durable; ``length`` if it is whole."""
@@ -148,7 +149,12 @@ class ObjectStore:
         return await asyncio.to_thread(lambda: b"".join(self.read(name)))
 
     def close(self) -> None:
-        """Let go of all files."""
+        """Let go of all files, for good: a request whose line was cut may outlive its server."""
+        self._closed = True
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Of all files; each is taken up again when somebody goes on with it."""
         for upload in self._open.values():
             upload.close()
         self._open.clear()
@@ -167,7 +173,12 @@ class ObjectStore:
             durable_folder(path.parent)
             return _Upload(path, self._keys, _owner(name))
 
-        if (upload := await asyncio.to_thread(take_up)) is None:
+        upload = None if self._closed else await asyncio.to_thread(take_up)
+        if self._closed:
+            if upload is not None:
+                upload.close()
+            raise StoreAway("the hub ends; ask again")
+        if upload is None:
             return None
         self._open[name, digest] = upload
         for other in [key for key in self._open if key[0] not in self._locks][: -_OPEN or None]:

@@ -114,7 +114,7 @@ async def test_what_a_crash_left_is_taken_up(site: ImageHub) -> None:
             sent = headers(content, number * CHUNK)
             async with session.patch(path_of(key), headers=sent, data=chunk) as answer:
                 assert answer.status == 204
-        site.hub.objects.close()
+        site.hub.objects.let_go()
         (part,) = (site.folder / "images").rglob("*.part")
         with part.open("r+b") as file:
             file.truncate(part.stat().st_size - 100)  # the third chunk was torn
