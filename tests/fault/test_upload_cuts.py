@@ -101,12 +101,24 @@ class Sites:
         return list((self.folder / "hub").rglob("*.part"))
 
 
-async def sends(box: ImagingBox, least: int) -> None:
-    """The uploader runs until there are ``least`` images that the hub says it has."""
+@asynccontextmanager
+async def uploading(box: ImagingBox, line: Line) -> AsyncIterator[None]:
+    """The box's uploader, for a block; its connections end with it, whatever state they are in."""
+
+    def closed() -> bool:
+        line.reset()
+        return all(each.fileno() == -1 for each in box.imaging.uploader._pace._sockets)
+
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(box.imaging.uploader.run())
-        await until(lambda: sum(one.state == SENT for one in box.images()) >= least)
+        yield
         running.cancel()
+    await until(closed)
+
+
+def all_sent(box: ImagingBox) -> bool:
+    """The hub has said that it has everything."""
+    return all(one.state == SENT for one in box.images())
 
 
 @pytest.fixture(autouse=True)
@@ -138,8 +150,8 @@ async def test_a_study_cut_at_any_byte_resumes(
                     line._target = ("127.0.0.1", sites.hub.port)
                     if life == 0:
                         contents = await study(sites.hub, box)
-                    await (interrupted(box, line, luck) if life < 2 else sends(box, IMAGES))
-                    line.cut_after = None
+                    async with uploading(box, line):
+                        await (cut(box, line, luck) if life < 2 else until(lambda: all_sent(box)))
                 sites.grow_old()
             async with sites.hub_runs():
                 for key, content in contents.items():
@@ -170,13 +182,9 @@ async def study(hub: ImageHub, box: ImagingBox) -> dict[str, bytes]:
     return found
 
 
-async def interrupted(box: ImagingBox, line: Line, luck: random.Random) -> None:
-    """Some cuts, each at a byte of its own, and then the box itself ends in mid-image."""
-    async with asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(box.imaging.uploader.run())
-        for _ in range(3):
-            line.cut_after = luck.randrange(2500, 3 * CHUNK)
-            await until(
-                lambda: line.cut_after is None or all(one.state == SENT for one in box.images())
-            )
-        running.cancel()
+async def cut(box: ImagingBox, line: Line, luck: random.Random) -> None:
+    """Some cuts, each at a byte of its own."""
+    for _ in range(3):
+        line.cut_after = luck.randrange(2500, 3 * CHUNK)
+        await until(lambda: line.cut_after is None or all_sent(box))
+    line.cut_after = None
