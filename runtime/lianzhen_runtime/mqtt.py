@@ -20,11 +20,18 @@ from paho.mqtt.reasoncodes import ReasonCode
 from lianzhen_protocol.frame import MAX_WIRE_BYTES
 
 CONNECT_SECONDS = 15.0
+PROBE_SECONDS = 4.0
+SILENT_SECONDS = 15.0
+"""TCP_USER_TIMEOUT: what nobody acknowledges for so long ends the session. TCP itself doubles its
+pauses, and would notice half a minute late that a line has come back.
+"""
+
 UNSENT_BYTES = 16 << 10
 """TCP_NOTSENT_LOWAT: what may wait in the kernel, where no priority can overtake it."""
 
 MAX_PACKET_BYTES = MAX_WIRE_BYTES + 1024
 MAX_IN_FLIGHT = 1000
+_TCP_USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", 18)
 _TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)
 
 _ALERTS = {
@@ -36,11 +43,14 @@ _ALERTS = {
 
 
 class LinkLost(OSError):
-    """No session: ``code`` says why, the text is for a person."""
+    """No session: ``code`` says why, the text is for a person. ``reached``: somebody was there,
+    and it cost him work.
+    """
 
-    def __init__(self, message: str, code: str = "unreachable") -> None:
+    def __init__(self, message: str, code: str = "unreachable", *, reached: bool = True) -> None:
         super().__init__(message)
         self.code = code
+        self.reached = reached
 
 
 class Login(NamedTuple):
@@ -65,6 +75,25 @@ class Will(NamedTuple):
 
 
 OnMessage = Callable[[str, bytes], None]
+
+
+def _reached(error: Exception) -> bool:
+    """Whether a connection came as far as a handshake that the other side did not just hang up."""
+    if isinstance(error, ssl.SSLError):
+        return not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError)
+    return isinstance(error, TimeoutError) and "handshake" in str(error)
+
+
+async def probe(address: Address) -> None:
+    """LinkLost, not reached, if no TCP connection comes about within PROBE_SECONDS."""
+    try:
+        async with asyncio.timeout(PROBE_SECONDS):
+            _, writer = await asyncio.open_connection(*address)
+    except (OSError, TimeoutError) as error:
+        raise LinkLost(
+            f"{address.host}:{address.port} does not answer: {error}", reached=False
+        ) from error
+    writer.close()
 
 
 class Session:
@@ -129,7 +158,9 @@ class Session:
         except ssl.SSLCertVerificationError as error:
             raise LinkLost(f"the broker's certificate: {error}", "peer-untrusted") from error
         except (OSError, TimeoutError) as error:
-            raise LinkLost(f"{address.host}:{address.port} does not answer: {error}") from error
+            raise LinkLost(
+                f"{address.host}:{address.port} does not answer: {error}", reached=_reached(error)
+            ) from error
         # From here on the loop owns the socket.
         self._client.on_socket_register_write = self._want_write
         self._client.on_socket_unregister_write = self._no_write
@@ -177,6 +208,7 @@ class Session:
     def _socket_opened(self, _client: paho.Client, _data: Any, opened: Any) -> None:
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         opened.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+        opened.setsockopt(socket.IPPROTO_TCP, _TCP_USER_TIMEOUT, int(SILENT_SECONDS * 1000))
         self._socket = opened
 
     def _socket_closing(self, _client: paho.Client, _data: Any, leaving: Any) -> None:

@@ -38,6 +38,9 @@ from .traffic import Traffic
 SILENT_TIMEOUTS = 3
 """After so many time-outs in a row without progress, the session is begun anew."""
 
+UNHEARD_SECONDS = 0.5
+"""A say-hello that comes so long after our hello means that it was not heard."""
+
 RENEWAL_SECONDS = 3600.0
 """A session that holds something not yet safe is begun anew after this."""
 
@@ -93,6 +96,7 @@ class Link:
         clock: Timekeeper,
         instance: bytes,
         moved: Callable[[Epoch, Iterable[Advanced]], None],
+        welcomed: Callable[[Group], None] = lambda _: None,
     ) -> None:
         self._group = group
         self._journal = journal
@@ -100,13 +104,14 @@ class Link:
         self._clock = clock
         self._instance = instance
         self._moved = moved
+        self._told_welcome = welcomed
         self._codec = FrameCodec()
         self._wake = asyncio.Event()
         self._inbox: deque[tuple[Topic, bytes]] = deque()
         self._grown: set[str] = set()
         self._sender = Sender(journal)
         self._silent = 0
-        self._renew_at = 0.0
+        self._greeted_at = self._renew_at = 0.0
         self._session = b""
         self._epoch = Epoch(b"")
         self._renewed = False
@@ -122,6 +127,10 @@ class Link:
         """Go on under a new certificate: the session is begun anew."""
         self._who, self._renewed = credentials, True
         self._wake.set()
+
+    async def probe(self) -> None:
+        """LinkLost if nobody is there."""
+        await mqtt.probe(self._who.address)
 
     async def run(self) -> None:
         """Hold one MQTT session until it is lost: LinkLost then says why."""
@@ -175,6 +184,7 @@ class Link:
                 down=tuple(opening.down),
             )
             self._grown.clear()
+            self._greeted_at = time.monotonic()
             line.publish(self._topic(Channel.HELLO), messages.encode(greeting))
             try:
                 async with asyncio.timeout(pause(attempt, base=4.0)):
@@ -184,7 +194,9 @@ class Link:
                 attempt += 1
 
     async def _welcomed(self, line: mqtt.Session) -> bool:
-        """Wait for the answer to our hello. False: the journal forked, say hello anew."""
+        """Wait for the answer to our hello. False: say hello anew, as the journal forked, or the
+        hub, which has just come up, never heard it.
+        """
         while True:
             answer = await self._next_answer(line)
             match answer:
@@ -196,19 +208,26 @@ class Link:
                         return False
                     self._silent, self._renew_at = 0, now + RENEWAL_SECONDS
                     self._enter("online")
+                    self._told_welcome(self._group)
                     return True
                 case Refused(session=self._session):
                     self._enter("refused", answer.code, answer.reason)
+                case SayHello():
+                    return False
                 case _:
                     pass  # of an earlier session
 
-    async def _next_answer(self, line: mqtt.Session) -> Welcome | Ack | Refused:
+    async def _next_answer(self, line: mqtt.Session) -> Welcome | Ack | Refused | SayHello:
         while True:
             await self._signal(line, None, heed_growth=False)
             while self._inbox:
                 topic, payload = self._inbox.popleft()
                 if topic.channel is Channel.STREAM:
                     continue  # before the welcome; it comes again
+                if topic.channel is Channel.HELLO and _asks_for_hello(payload):
+                    if time.monotonic() - self._greeted_at < UNHEARD_SECONDS:
+                        continue  # our hello is on its way
+                    return SayHello()
                 answer = self._verified(payload)
                 if answer is not None:
                     return answer

@@ -11,8 +11,9 @@ from lianzhen_protocol.lanes import Group, Lane, lane_of
 from lianzhen_protocol.sender import Advanced
 from lianzhen_runtime.flow import Flow
 from lianzhen_runtime.log import Log
-from lianzhen_runtime.supervise import supervised
 
+from . import route
+from .dialling import Dialling
 from .link import Credentials, Link, LinkStatus, Timekeeper
 
 _RETRY_SECONDS = 2.0
@@ -28,16 +29,22 @@ class Uplink:
         self._moves: dict[tuple[Epoch, str], Advanced] = {}
         self._moved = asyncio.Event()
         self._links = {
-            group: Link(group, journal, credentials, clock, instance, self._collect)
+            group: Link(group, journal, credentials, clock, instance, self._collect, self._welcomed)
             for group in Group
         }
+        self._dialling = {
+            group: Dialling(f"uplink {group}", link.run, link.probe)
+            for group, link in self._links.items()
+        }
+        journal.on_append(self._appended)
 
     async def run(self) -> None:
         """Hold both sessions, each coming back on its own after it was lost."""
-        async with asyncio.TaskGroup() as services:
-            services.create_task(self._keep_marks(), name="marks")
-            for group, link in self._links.items():
-                services.create_task(supervised(f"uplink {group}", link.run), name=group)
+        with route.watched(self._line_is_back):
+            async with asyncio.TaskGroup() as services:
+                services.create_task(self._keep_marks(), name="marks")
+                for group, dialling in self._dialling.items():
+                    services.create_task(dialling.run(), name=group)
 
     def renew(self, credentials: Credentials) -> None:
         """Go on under a new certificate."""
@@ -59,6 +66,21 @@ class Uplink:
         return {
             lane: flow for link in self._links.values() for lane, flow in link.traffic.flows.items()
         }
+
+    def _welcomed(self, group: Group) -> None:
+        """Where one session is through, the other gets through as well."""
+        self._dialling[group].worked()
+        for other, dialling in self._dialling.items():
+            if other is not group:
+                dialling.line_is_back()
+
+    def _line_is_back(self) -> None:
+        for dialling in self._dialling.values():
+            dialling.line_is_back()
+
+    def _appended(self, streams: set[str]) -> None:
+        if any(lane_of(stream).group is Group.URGENT for stream in streams):
+            self._dialling[Group.URGENT].hurry()
 
     def _collect(self, epoch: Epoch, moves: Iterable[Advanced]) -> None:
         for move in moves:

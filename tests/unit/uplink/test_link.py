@@ -49,7 +49,9 @@ class Box:
         trust = SignerTrust(authority.ca_pem)
         who = Credentials(NODE, "ab", Address("127.0.0.1", 1), trust, self._never)
         instance = bytes(16)
-        self.link = Link(Group.URGENT, journal, who, self.clock, instance, lambda *_: None)
+        self.link = Link(
+            Group.URGENT, journal, who, self.clock, instance, lambda *_: None, lambda _: None
+        )
 
     def believes(self, wire: bytes) -> Welcome | Ack | Refused | None:
         return self.link._verified(wire)
