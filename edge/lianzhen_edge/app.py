@@ -21,6 +21,7 @@ async def run(settings: Settings, command: Sequence[str]) -> None:
     """
     log.configure(settings.log_level)
     with sole_user(private_folder(settings.folder)):
+        log.keep(settings.folder, "edge", settings.log_bytes)
         box = Box(settings, command)
         clinic = Clinic(box)
         async with (

@@ -32,8 +32,10 @@ from .clinic.setup import remember
 from .devices.broker import Listeners
 from .devices.devices import Devices
 from .dicom.imaging import Imaging
+from .dicom.room import ImageShare
 from .dicom.upload import Line
 from .journal.journal import Journal
+from .journal.room import Share
 from .journal.states import Item, StreamState
 from .meanings import MEANINGS
 from .metrics import metrics
@@ -42,6 +44,7 @@ from .printing.printing import Printing
 from .services import services
 from .settings import Settings
 from .status import BoxStatus, Health
+from .storage import Storage
 from .sync import LaneState
 from .uplink.link import Credentials
 from .uplink.uplink import Uplink
@@ -81,7 +84,7 @@ class Box:
         self._command = command
         self._folder = settings.folder
         self._identities = private_folder(self._folder / "identity")
-        self._reserve = settings.disk_reserve_mb << 20
+        self._share = Share(settings.journal_quota_mb << 20, settings.disk_reserve_mb << 20)
         self._hardware = Path(settings.hardware_id_file) if settings.hardware_id_file else None
         self.clock = TrustedClock(self._folder, BUILT_MS)
         self._claim_file = self._folder / "claim"
@@ -99,6 +102,7 @@ class Box:
         self.browser_fingerprint = ""
         """SHA-256 of the authority that PCs install to trust the console."""
         self.authority = BrowserAuthority(self._folder / "browser", self.clock.now)
+        self.storage = Storage(settings, lambda: self.journal, lambda: self.imaging.room)
         self.devices = Devices(
             self._folder / "devices",
             Listeners(settings.listen, settings.device_port, settings.device_plain_port),
@@ -127,7 +131,7 @@ class Box:
             self.keys,
             self._now_ms,
             hardware_id(self._hardware),
-            self._reserve,
+            self._share,
             MEANINGS,
         )
         try:
@@ -157,7 +161,7 @@ class Box:
             settings.folder,
             port=settings.dicom_port,
             title=settings.dicom_ae_title,
-            reserve=self._reserve,
+            share=ImageShare.of(settings),
         )
 
     def hub_line(self) -> Line:
@@ -289,7 +293,8 @@ class Box:
             streams=streams,
             held=journal.held() if journal else 0,
             lanes=lanes,
-            concerns=sync.concerns(self._state, now_ms, ends_ms, links, lanes),
+            concerns=sync.concerns(self._state, now_ms, ends_ms, links, lanes, self.storage.causes),
+            storage=self.storage.state,
             browser_fingerprint=self.browser_fingerprint,
         )
 

@@ -172,6 +172,7 @@ def _status(options: argparse.Namespace, settings: Settings) -> int:
     found = msgspec.convert(asyncio.run(_ask(settings, "GET", "/status")), BoxStatus)
     concerned = concerns(
         *(found.state, found.now_ms, found.certificate_ends_ms, found.links, found.lanes),
+        found.storage.causes if found.storage else (),
         stalled_s=options.stalled,
     )
     found = msgspec.structs.replace(found, concerns=concerned)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from .status import BoxStatus
+from .storage import StorageState
 from .sync import CONCERNS, LaneState
 
 
@@ -22,6 +23,8 @@ def metrics(status: BoxStatus) -> Iterable[Metric]:
     yield from _lanes(status)
     yield _concerns(status)
     yield from _links(status)
+    if status.storage is not None:
+        yield from _storage(status.storage)
     held = "Records from the hub that this release could not apply"
     yield GaugeMetricFamily("lianzhen_edge_held_records", held, status.held)
 
@@ -65,6 +68,18 @@ def _concerns(status: BoxStatus) -> Metric:
     for code in CONCERNS:
         family.add_metric([code], sum(each.code == code for each in status.concerns))
     return family
+
+
+def _storage(state: StorageState) -> Iterable[Metric]:
+    used = GaugeMetricFamily("lianzhen_edge_stored_bytes", "On the disk", labels=["share"])
+    quota = GaugeMetricFamily("lianzhen_edge_quota_bytes", "0: the disk", labels=["share"])
+    full = GaugeMetricFamily("lianzhen_edge_full", "Takes no more", labels=["share"])
+    for share in state.shares:
+        used.add_metric([share.name], share.used)
+        quota.add_metric([share.name], share.quota)
+        full.add_metric([share.name], int(share.full))
+    free = GaugeMetricFamily("lianzhen_edge_disk_free_bytes", "For everybody", state.free)
+    return used, quota, full, free
 
 
 def _links(status: BoxStatus) -> Iterable[Metric]:

@@ -30,6 +30,7 @@ def services(box: "Box") -> Iterable[Service]:
         yield Service(name, run, (OSError, TimeoutError, JournalError))
     yield Service("audit", lambda: auditing.run(box.journal), (OSError, JournalError))
     yield Service("rules", lambda: rules.keep(box.journal, box.settings), (OSError, JournalError))
+    yield Service("storage", box.storage.watch, (OSError, JournalError))
     yield from box.devices.services()
     for name, run in triage.services(box):
         yield Service(name, run)

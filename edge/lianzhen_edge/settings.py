@@ -35,7 +35,18 @@ class Settings(Section, frozen=True):
     """The operator's own certificate chain and key (PEM), where the box has a real name."""
 
     disk_reserve_mb: Annotated[int, msgspec.Meta(ge=1)] = 64
-    """What new records leave free on the state folder's disk: deleting old ones needs room too."""
+    """What new records leave free on the state folder's disk, images twice as much. Alarms and
+    audit rows may use three quarters of it; deleting, which makes room again, all of it."""
+
+    journal_quota_mb: Annotated[int, msgspec.Meta(ge=0)] = 4096
+    """Most that the journal takes of the disk; 0: whatever the disk has."""
+
+    images_quota_mb: Annotated[int, msgspec.Meta(ge=0)] = 16384
+    """Most that images and previews take, in segments of 32 MB; at least 128, or 0: whatever the
+    disk has."""
+
+    log_quota_mb: Annotated[int, msgspec.Meta(ge=0)] = 32
+    """Most that the log's files in ``state`` take; 0: there are none, only standard error."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -81,6 +92,13 @@ class Settings(Section, frozen=True):
     def __post_init__(self) -> None:
         if bool(self.console_certificate) != bool(self.console_key):
             raise ValueError("console_certificate and console_key belong together")
+        if 0 < self.images_quota_mb < 128:
+            raise ValueError("images_quota_mb is at least 128: segments of 32 MB have to turn over")
+
+    @property
+    def log_bytes(self) -> int:
+        """What the log of one program may take: three write one."""
+        return (self.log_quota_mb << 20) // 3
 
     @property
     def folder(self) -> Path:

@@ -3,6 +3,7 @@
 import msgspec
 
 from .journal.states import StreamState
+from .storage import StorageState
 from .sync import Concern, LaneState
 from .uplink.link import LinkStatus
 
@@ -23,6 +24,7 @@ class BoxStatus(msgspec.Struct, frozen=True, kw_only=True):
     held: int
     lanes: list[LaneState]
     concerns: list[Concern]
+    storage: StorageState | None
     browser_fingerprint: str
     """SHA-256 of the authority that a PC installs from the setup page."""
 

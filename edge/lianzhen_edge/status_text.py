@@ -13,6 +13,9 @@ _SENTENCES = {
     "not-enrolled": "not enrolled ({what}): claim it, or see what the hub said above",
     "refused": "the hub refuses this box ({what}): call the hub's admin",
     "stalled": "{what} waits for {age}: look at the line; do not switch this box off for good",
+    "disk-full": "the disk is full, new data are refused: make room on it",
+    "journal-full": "the journal's share is full, records are refused: let the hub take what waits",
+    "images-full": "the images' share is full, images are refused: let the hub take what waits",
     "certificate-ends": "the certificate was not renewed: let this box reach the hub's HTTPS port",
 }
 
@@ -28,6 +31,9 @@ def lines(found: BoxStatus) -> Iterator[str]:
         code = f" ({link.code}: {link.detail})" if link.code else ""
         since = f" for {_age(found.now_ms - link.since_ms)}" if link.since_ms else ""
         yield f"  {link.group:8} {link.state}{since}{code}"
+    for share in found.storage.shares if found.storage else ():
+        bound = f" of {size(share.quota)}" if share.quota else ""
+        yield f"  {share.name:8} {size(share.used)}{bound}{', full' if share.full else ''}"
     used = [lane for lane in found.lanes if lane.used]
     if used:
         yield ""

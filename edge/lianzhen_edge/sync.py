@@ -15,6 +15,7 @@ from lianzhen_runtime.flow import Flow
 from .dicom.waiting import TALLY
 from .journal.journal import Journal
 from .journal.states import StreamState
+from .storage import CAUSES
 from .uplink.link import LinkStatus
 
 IMAGES: Final = "images"
@@ -107,6 +108,7 @@ def concerns(
     certificate_ends_ms: int | None,
     links: Iterable[LinkStatus],
     lanes: Iterable[LaneState],
+    full: Iterable[str] = (),
     stalled_s: float = STALLED_SECONDS,
 ) -> list[Concern]:
     """What a person should look at; empty for a box that is well.
@@ -114,7 +116,7 @@ def concerns(
     A line that is down is none by itself, as a clinic's line is often down: what waits for too
     long is. Neither is a rejected record, which waits for a person and never goes away by itself.
     """
-    found = []
+    found = [Concern(code=code, what="") for code in full]
     if state != "enrolled":
         found.append(Concern(code="not-enrolled", what=state))
     found += [
@@ -132,7 +134,7 @@ def concerns(
     return found
 
 
-CONCERNS: Final = ("not-enrolled", "refused", "stalled", "certificate-ends")
+CONCERNS: Final = ("not-enrolled", "refused", "stalled", "certificate-ends", *CAUSES)
 
 _RENEWAL_LATE_MS: Final = 3 * 24 * 3600 * 1000
 """Certificates are renewed three weeks before; this late, something keeps them from it."""

@@ -34,7 +34,7 @@ class Severity(enum.StrEnum):
     """In rising order; low, medium and high priority of IEC 60601-1-8."""
 
     TECHNICAL = "technical"
-    """Nobody knows: the device is silent."""
+    """Nobody knows: the device is silent, or the box is full."""
     URGENT = "urgent"
     """A clinician within the hour."""
     EMERGENCY = "emergency"
@@ -51,6 +51,8 @@ class Condition(enum.StrEnum):
 
     NEWS2 = "news2"
     SILENT = "silent"
+    STORAGE = "storage"
+    """The box itself: what it should keep, it must refuse. Of no patient and no device."""
 
 
 class EndReason(enum.StrEnum):
@@ -265,6 +267,11 @@ def eased(alarm: Alarm, since_ms: int) -> Alarm:
 def silent(heard_ms: int, now_ms: int) -> Danger | None:
     """Whether a device on a patient, whose last value came at ``heard_ms``, is missed."""
     return SILENCE if now_ms - heard_ms >= SILENT_MS else None
+
+
+def storage(causes: tuple[str, ...]) -> Danger | None:
+    """Whether a box is full: ``causes`` say of what."""
+    return Danger(Severity.TECHNICAL, causes) if causes else None
 
 
 def active_alarm(

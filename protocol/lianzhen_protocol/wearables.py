@@ -53,6 +53,7 @@ class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the box publishes on ``devices/<id>/receipts`` after its commit: forget the message.
 
     ``stored`` is the reading's id; "" if it was refused, for ``code`` and ``reason``, for good.
+    With ``id`` "" it names no message: nothing is forgotten, and ``reason`` says what is wrong.
     """
 
     id: str

@@ -9,7 +9,10 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
+
+from .logfile import FOLDER, LogFile
 
 _WORDS = """
     node box clinic group lane stream epoch parent seq first count bytes records attempt wait_s
@@ -90,3 +93,11 @@ def configure(level: str = "info") -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("lianzhen").setLevel(level.upper())
+
+
+def keep(state: Path, name: str, quota: int) -> None:
+    """Write the same lines to files of ``quota`` bytes together below ``state``; 0: to none."""
+    if quota:
+        handler = LogFile(state / FOLDER, name, quota)
+        handler.setFormatter(_JsonLines())
+        logging.getLogger().addHandler(handler)

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lab import BoxProgram, HubProgram, lab, wait_until
+from lab import BoxProgram, HubProgram, free_ports, lab, wait_until
+from lianzhen_protocol.accounts import Role
+from support.consoles import clinic_people
 from support.lab_fixtures import (
     HubLedger,
     Note,
@@ -16,6 +18,8 @@ from support.lab_fixtures import (
     put_all,
     settled,
 )
+from support.modality import association, ct_slice, data_set
+from support.patients import registered
 
 pytestmark = needs_root
 
@@ -92,19 +96,68 @@ def test_a_box_whose_disk_is_full_refuses_keeps_and_recovers() -> None:
             box.kill()
 
 
-def test_a_full_box_that_may_still_talk_empties_itself_and_takes_records_again() -> None:
-    """Space comes back by what the hub has called safe, and by nothing else."""
+def images(port: int, first: int) -> tuple[int, int]:
+    """Large images until one is refused, 40 at most: how many were taken, and the last status."""
+    with association(port) as opened:
+        assert opened is not None
+        for count in range(40):
+            image = ct_slice(first + count, "1.2.3", "1.2.3.4", side=1448)  # 4 MB
+            answer = opened.store(data_set(image), str(image.SOPInstanceUID))
+            if answer.status:
+                assert "full" in answer.comment
+                return count, answer.status
+    return count + 1, 0
+
+
+def test_each_share_that_is_full_refuses_says_so_rings_and_empties_itself() -> None:
+    """Images and journal by quotas, far from the disk's end; space comes back by what the hub has
+    called safe, and by nothing else."""
     with lab() as made:
-        hub, box = made.hub(), made.box(disk_reserve_mb=4)
-        with small_disk(box.state, 16):
+        hub = made.hub()
+        (port,) = free_ports(1)
+        box = made.box(
+            disk_reserve_mb=4,
+            journal_quota_mb=6,
+            images_quota_mb=128,
+            log_quota_mb=1,
+            dicom_port=port,
+            log_level="debug",
+        )
+        with small_disk(box.state, 200):
             ledger = pair_on(hub, box)
+            people = clinic_people(box)
+            nurse, patient = people.of(Role.NURSE).caller, registered(people)
+            box.ask("modalities", "--admit", "CT1@127.0.0.1")
             hub.stop()
-            taken, _ = fill(box, "study.full")
+
+            taken, code = fill(box, "study.full")
+            assert code == "journal-full"
+            sent, status = images(port, 0)
+            assert (status, sent > 15) == (0xA700, True), (
+                "as many as fit, whatever the journal says"
+            )
+
+            def ringing() -> list[str]:
+                found = nurse.get("/alarms").body["alarms"]
+                found = [one for one in found if one["condition"] == "storage"]
+                return [cause for one in found for cause in one["causes"]]
+
+            wait_until("an alarm", lambda: {"journal-full", "images-full"} <= set(ringing()))
+            assert nurse.get(f"/patients/{patient}").status == 200, "a look and its audit row"
+            assert nurse.post(f"/patients/{patient}/vitals", {"pulse": 80.0}).status == 507
+            full = {share["name"]: share["full"] for share in box.status()["storage"]["shares"]}
+            assert full == {"journal": True, "images": True, "log": False}
+            (alarm,) = (one for one in nurse.get("/alarms").body["alarms"] if not one["ended_ms"])
+            assert nurse.post(f"/alarms/{alarm['id']}/acknowledge").status == 200
+
             hub.start().wait()
             settled(box, ledger, len(taken), "study.full")
-            again = put_all(box, [bulky() for _ in range(5)], "study.full")
-            settled(box, ledger, len(taken) + len(again), "study.full")
-            ledger.check(taken + again, "study.full")
+            ledger.check(taken, "study.full")
+            wait_until("room for images", lambda: images(port, 100)[0] > 0)
+            assert nurse.post(f"/patients/{patient}/vitals", {"pulse": 80.0}).status == 200
+            wait_until("nothing is full", lambda: not box.status()["storage"]["causes"])
+            logs = sum(each.stat().st_size for each in (box.state / "log").iterdir())
+            assert 0 < logs < 1 << 20
             ledger.close()
             box.kill()
 

@@ -10,6 +10,7 @@ import msgspec
 
 from lianzhen_edge.dicom.arrival import Arrival, part10
 from lianzhen_edge.dicom.imaging import Imaging
+from lianzhen_edge.dicom.room import ImageShare
 from lianzhen_edge.dicom.scp import read_arrival
 from lianzhen_edge.dicom.segments import BLOCK, Place, SegmentLog
 from lianzhen_edge.dicom.upload import Line
@@ -31,15 +32,23 @@ class ImagingBox:
     """What images need of a box, and a modality that writes straight into the log."""
 
     def __init__(
-        self, journal: Journal, keys: FileKeys, folder: Path, node: NodeId, line: Line | None
+        self,
+        journal: Journal,
+        keys: FileKeys,
+        folder: Path,
+        node: NodeId,
+        line: Line | None,
+        share: ImageShare,
     ) -> None:
         self.node, self.line = node, line
         self.journal, self.keys, self.live, self.folder = journal, keys, Live(), folder
+        self.share = share
         self.log = self.new_log()
-        self.imaging = Imaging(self, folder, port=0, title="LIANZHEN", reserve=0)
+        self.imaging = Imaging(self, folder, port=0, title="LIANZHEN", share=share)
 
     def new_log(self) -> SegmentLog:
-        return SegmentLog(self.folder / "dicom", self.keys, segment_bytes=64 * BLOCK)
+        folder = self.folder / "dicom"
+        return SegmentLog(folder, self.keys, segment_bytes=64 * BLOCK, room=self.share.left)
 
     def child(self, verb: str, *arguments: str) -> Child:
         return Child(verb, ["false", *arguments])
@@ -82,11 +91,11 @@ class ImagingBox:
 
 @asynccontextmanager
 async def imaging_box(
-    folder: Path, node: NodeId = NODE, line: Line | None = None
+    folder: Path, node: NodeId = NODE, line: Line | None = None, share: ImageShare | None = None
 ) -> AsyncIterator[ImagingBox]:
     """One with its journal open."""
     keys = FileKeys(folder / "keys")
     path = folder / "journal.db"
     journal = await Journal.open(path, node, keys, lambda: 5_000_000, meanings=MEANINGS)
-    yield ImagingBox(journal, keys, folder, node, line)
+    yield ImagingBox(journal, keys, folder, node, line, share or ImageShare())
     await journal.close()

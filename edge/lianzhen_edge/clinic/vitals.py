@@ -139,6 +139,7 @@ class _Pages:
             loudest=loudest,
             who=self._names(ringing),
             problem=self._box.devices.problem,
+            full=self._box.storage.causes,
         )
 
     async def acknowledge(self, visit: Visit) -> web.StreamResponse:

@@ -77,7 +77,7 @@ class Ingress:
             async with asyncio.TaskGroup() as group:
                 storing = [group.create_task(self._store(arrived)) for arrived in batch]
             for arrived, stored in zip(batch, storing, strict=True):
-                if (receipt := stored.result()) is not None and receipt.id:
+                if (receipt := stored.result()) is not None:
                     topic = broker.RECEIPTS.format(arrived.device)
                     session.publish(topic, msgspec.json.encode(receipt))
 
@@ -93,19 +93,19 @@ class Ingress:
                 session.closed.result()
 
     async def _store(self, arrived: _Arrived) -> Receipt | None:
-        """The receipt of one message; None where the device has to try again."""
+        """What to answer: the receipt of a message that has a name, or why nothing is stored."""
         try:
             receipt = await self._journal.transact(lambda book: take(book, *arrived))
         except JournalError as error:
             _log.transition("wearables", "the journal takes nothing", bad=True, code=error.code)
             self.problem = str(error)
-            return None
+            return Receipt("", code=error.code, reason=str(error))
         except Exception:  # noqa: BLE001 - one message's boundary: the next one is stored
             _log.error("a message could not be stored", exc_info=True, service="devices")
             return None
         _log.transition("wearables", "are stored")
         self.problem = ""
-        return receipt
+        return receipt if receipt.id else None
 
 
 def take(book: Book, device: str, payload: bytes, received_ms: int) -> Receipt:

@@ -64,7 +64,7 @@ def judge_subject(book: Book, subject: str, reading: Reading | None = None) -> N
         raised_ms=book.now_ms,
     )
     known = score is not None and len(score.missing) < len(score.parts)
-    _act(book, active, found, about, EndReason.OVER if known else EndReason.NO_VALUES)
+    act(book, active, found, about, EndReason.OVER if known else EndReason.NO_VALUES)
 
 
 def judge_silence(book: Book, device: Wearable) -> None:
@@ -83,7 +83,7 @@ def judge_silence(book: Book, device: Wearable) -> None:
         measured_ms=heard_ms,
         raised_ms=book.now_ms,
     )
-    _act(book, active, alarms.silent(heard_ms, book.now_ms), about, EndReason.OVER)
+    act(book, active, alarms.silent(heard_ms, book.now_ms), about, EndReason.OVER)
 
 
 def end_removed(book: Book, device: str, patient: str = "") -> None:
@@ -113,7 +113,7 @@ def look_around(book: Book) -> None:
     for alarm in _standing(book):
         if alarm.condition is Condition.NEWS2:
             judge_subject(book, alarm.subject)
-        elif not _worn(book, alarm, live):
+        elif alarm.condition is Condition.SILENT and not _worn(book, alarm, live):
             _end(book, alarm, EndReason.REMOVED)
 
 
@@ -134,7 +134,7 @@ def _standing(book: Book) -> list[Alarm]:
     return [alarm for state in states for alarm in book.find(Alarm, state=state)]
 
 
-def _act(
+def act(
     book: Book,
     active: Alarm | None,
     found: Danger | None,

@@ -4,7 +4,6 @@ The scp is the core's child; this is the other end of what it says.
 """
 
 import asyncio
-import shutil
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Final, Protocol
@@ -20,7 +19,6 @@ from lianzhen_protocol.identity import NodeId
 from lianzhen_protocol.imaging import (
     ADMITTED,
     REFUSED,
-    SAFE,
     Instance,
     Scanner,
     ScannerAdmitted,
@@ -39,7 +37,8 @@ from . import waiting
 from .arrival import FOLDER, Admissions, Called, Caller, Kept
 from .intake import Intake
 from .preview import NoPreview, PreviewWorker
-from .segments import SEGMENT_BYTES, Place, SegmentReader
+from .room import ImageRoom, ImageShare
+from .segments import Place, SegmentReader
 from .shelf import NEW, NONE, READY, Held, Shelf
 from .upload import Line, Uploader
 
@@ -50,6 +49,7 @@ QUIET_MS: Final = 10_000
 """An admitted caller's last contact is noted no more often than this."""
 
 _PREVIEWS: Final = "previews"
+_SHORT_SECONDS: Final = 2.0
 _BATCH: Final = 20
 _log = Log("lianzhen.images")
 
@@ -93,16 +93,16 @@ Run = Callable[[], Awaitable[None]]
 class Imaging:
     """Made once the journal is open. ``services`` are for the box to run."""
 
-    def __init__(self, box: Port, state: Path, *, port: int, title: str, reserve: int) -> None:
+    def __init__(self, box: Port, state: Path, *, port: int, title: str, share: ImageShare) -> None:
         self.port, self.title = port, title
         self._node = box.node
         self._journal = box.journal
         self._keys = box.keys
         self._folder = private_folder(state / FOLDER)
         self._previews = private_folder(self._folder / _PREVIEWS)
-        self._reserve = reserve
         self._admissions = Admissions(self._folder)
         self._reader = SegmentReader(self._folder, self._keys)
+        self.room = ImageRoom(self._folder, self._journal, self._reader, share)
         self._worker = PreviewWorker()
         self.intake = Intake(box.node, self._journal, self._reader)
         self.uploader = Uploader(self._journal, self, box.hub_line)
@@ -214,6 +214,9 @@ class Imaging:
         try:
             while True:
                 self._shown.clear()
+                if await asyncio.to_thread(self.room.left) <= 0:
+                    await asyncio.sleep(_SHORT_SECONDS)
+                    continue
                 found = self._journal.sheets.find(Shelf, state=NEW, limit=_BATCH)
                 for shelf in found:
                     await self._make_preview(shelf)
@@ -246,30 +249,8 @@ class Imaging:
         await self._journal.transact(waiting.begin)
         await self.intake.caught_up.wait()
         while True:
-            await self.make_room()
-            await asyncio.sleep(60.0)
-
-    async def make_room(self) -> int:
-        """How many segments went. A segment goes only if every image in it is safe."""
-        gone = 0
-        for number in self._reader.segments()[:-1]:  # the newest may be written to
-            if shutil.disk_usage(self._folder).free > self._reserve + 4 * SEGMENT_BYTES:
-                break
-            records = await asyncio.to_thread(lambda n: list(self._reader.scan(n)), number)
-            if records and not self.all_safe(number):
-                continue
-            await asyncio.to_thread(self._reader.remove, number)
-            _log.info("segment recycled", position=number)
-            gone += 1
-        return gone
-
-    def all_safe(self, number: int) -> bool:
-        """Whether every image that a segment holds is at the hub, by its receipt."""
-        sheets = self._journal.sheets
-        shelves = sheets.find(Shelf, owner=f"{number:08d}", limit=100_000)
-        found = [sheets.get(Instance, shelf.id) for shelf in shelves]
-        held = sheets.find(Held, owner=f"{number:08d}", limit=1)
-        return not held and all(each is not None and each.state == SAFE for each in found)
+            await self.room.make()
+            await asyncio.sleep(_SHORT_SECONDS)
 
 
 def note_call(book: Book, notice: Called) -> None:

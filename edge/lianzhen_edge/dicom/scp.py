@@ -43,6 +43,7 @@ from lianzhen_runtime.retry import pause
 
 from . import elements
 from .arrival import FOLDER, Admissions, Arrival, Called, Kept, part10, printable
+from .room import ImageShare
 from .segments import LogFailed, LogFull, SegmentLog
 
 TRANSFER_SYNTAXES: Final = (
@@ -306,11 +307,11 @@ def judge_ourselves() -> None:
 async def run(settings: Settings) -> None:
     """Serve until cancelled. Unavailable, in one sentence, for what keeps it from starting."""
     log.configure(settings.log_level)
+    log.keep(settings.folder, "scp", settings.log_bytes)
     judge_ourselves()
     folder = private_folder(settings.folder / FOLDER)
-    segments = SegmentLog(
-        folder, FileKeys(settings.folder / "keys"), reserve_bytes=2 * settings.disk_reserve_mb << 20
-    )
+    keys, share = FileKeys(settings.folder / "keys"), ImageShare.of(settings)
+    segments = SegmentLog(folder, keys, room=share.left)
     reception = Reception(segments, Admissions(folder), Notices(settings.folder / "control.sock"))
     address = (settings.listen, settings.dicom_port)
     try:

@@ -27,7 +27,7 @@ import secrets
 import struct
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -161,7 +161,10 @@ class _Segment:
 
 
 class SegmentLog:
-    """The writer's end; any thread may append."""
+    """The writer's end; any thread may append.
+
+    ``room``: of a folder on a disk with so many free bytes, those that the log may still take.
+    """
 
     def __init__(
         self,
@@ -170,11 +173,11 @@ class SegmentLog:
         *,
         disk: Disk | None = None,
         segment_bytes: int = SEGMENT_BYTES,
-        reserve_bytes: int = 0,
+        room: Callable[[Path, int], int] = lambda _folder, free: free,
     ) -> None:
         self._folder = private_folder(folder)
         self._keys, self._disk = keys, disk or Disk()
-        self._segment_bytes, self._reserve = segment_bytes, reserve_bytes
+        self._segment_bytes, self._bytes_left = segment_bytes, room
         self._next = max(segments(folder), default=0) + 1
         for left in folder.glob(".*.new"):
             left.unlink()
@@ -235,8 +238,8 @@ class SegmentLog:
         if current is not None and current.end + size <= current.size:
             return current
         wanted = max(self._segment_bytes, _up(size + BLOCK))
-        if self._disk.free_bytes(self._folder) < wanted + self._reserve:
-            raise LogFull("the disk is full: make room, then send the image again")
+        if self._bytes_left(self._folder, self._disk.free_bytes(self._folder)) < wanted:
+            raise LogFull("the room for images is full: send it again later")
         try:
             made = _Segment(self._folder, self._next, wanted, self._keys, self._disk)
         except OSError as error:
@@ -307,6 +310,14 @@ class SegmentReader:
                 yield from _scan(view, number, nonce, key)
         except (FileNotFoundError, SealBroken):
             return
+
+    def opens(self, number: int) -> bool:
+        """Whether a segment's first block is sound: else nobody can say what it holds."""
+        try:
+            with self._open(number):
+                return True
+        except (FileNotFoundError, SealBroken):
+            return False
 
     def meta(self, place: Place) -> Found:
         """The record at a place; SealBroken if there is none."""

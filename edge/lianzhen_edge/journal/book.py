@@ -5,10 +5,12 @@ is written here is applied here, so that what the clinic sees and what the hub w
 one commit.
 """
 
+import contextlib
 import enum
 import secrets
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final
 
 from lianzhen_protocol import kinds
 from lianzhen_protocol.audit import Action
@@ -17,9 +19,10 @@ from lianzhen_protocol.frame import MAX_RECORD_BYTES
 from lianzhen_protocol.identity import NodeId, RecordId, uuid7
 from lianzhen_protocol.lanes import Lane, lane_of
 from lianzhen_protocol.records import Body, Record, decode
+from lianzhen_protocol.sheets import Sheet
 from lianzhen_protocol.topics import stream_name
 
-from .errors import RecordTooLarge
+from .errors import JournalFull, RecordTooLarge
 from .seals import Seals
 from .sheets import JournalSheets
 
@@ -75,8 +78,16 @@ Meanings = Mapping[type[Body], Meaning]
 _Append = Callable[[str, Lane, list[tuple[bytes, bytes]]], bool]
 
 
+RESERVED_SHEETS: Final = frozenset({"web-session", "web-once"})
+"""New ones may use the reserve: whoever hears a full disk's alarm has to sign in first."""
+
+
 class Book(Page):
-    """A page that records can be written on."""
+    """A page that records can be written on.
+
+    On a ``full`` disk it takes what the reserve is for: audit rows, alarms, changes of sheets that
+    are there, deletes. Whatever else is written raises that JournalFull.
+    """
 
     def __init__(
         self,
@@ -86,10 +97,12 @@ class Book(Page):
         now_ms: int,
         append: _Append,
         meanings: Meanings,
+        full: JournalFull | None = None,
     ) -> None:
         super().__init__(db, node, seals, now_ms, Origin.HERE)
         self._append = append
         self._meanings = meanings
+        self._full = full
 
     def new_id(self) -> str:
         """A fresh UUIDv7, 32 hexadecimal digits."""
@@ -100,13 +113,36 @@ class Book(Page):
 
         With an ``identity`` that the journal knows nothing happens: a retry is one record.
         """
-        raw = RecordId(bytes.fromhex(identity or self.new_id()))
+        raw, lane = RecordId(bytes.fromhex(identity or self.new_id())), lane_of(stream)
         entry = kinds.encode(body, raw, self.now_ms)
         if len(entry) > MAX_RECORD_BYTES:
             raise RecordTooLarge(f"a record of {len(entry)} bytes; {MAX_RECORD_BYTES} at most")
-        if self._append(stream_name(stream), lane_of(stream), [(raw, entry)]):
-            apply(self, self._meanings, decode(entry), body)
+        if lane is not Lane.ALARM and self._full is not None:
+            raise self._full
+        with self._reserve():
+            if self._append(stream_name(stream), lane, [(raw, entry)]):
+                apply(self, self._meanings, decode(entry), body)
         return raw.hex()
+
+    def put(self, sheet: Sheet) -> None:
+        """Insert or replace."""
+        kind = type(sheet)
+        if (
+            self._full is not None
+            and kind.SHEET not in RESERVED_SHEETS
+            and self._fetch(kind.SHEET, sheet.index().key) is None
+        ):
+            raise self._full
+        super().put(sheet)
+
+    @contextlib.contextmanager
+    def _reserve(self) -> Iterator[None]:
+        """What a record means may use the reserve, where the record itself may."""
+        full, self._full = self._full, None
+        try:
+            yield
+        finally:
+            self._full = full
 
 
 def apply(page: Page, meanings: Meanings, record: Record, body: Body) -> None:

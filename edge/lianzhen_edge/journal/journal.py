@@ -6,7 +6,6 @@ reads, ``writer`` commits in groups.
 """
 
 import asyncio
-import os
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from lianzhen_protocol import records
 from lianzhen_protocol.errors import SealBroken
 from lianzhen_protocol.frame import MAX_RECORD_BYTES
 from lianzhen_protocol.identity import Epoch, NodeId
-from lianzhen_protocol.lanes import lane_of
+from lianzhen_protocol.lanes import Lane, lane_of
 from lianzhen_protocol.marks import ForkReason
 from lianzhen_protocol.receiver import Accepted
 from lianzhen_protocol.sender import Advanced
@@ -29,6 +28,7 @@ from .book import Book, Meanings
 from .errors import JournalFull, RecordTooLarge
 from .pen import Pen, Placed, Touched, Undone
 from .reading import JournalReader
+from .room import UNBOUNDED, Room, Share
 from .seals import Seals
 from .writer import GroupWriter
 
@@ -46,11 +46,11 @@ class Journal(JournalReader):
         node: NodeId,
         keys: KeyProvider,
         now_ms: Callable[[], int],
-        reserve_bytes: int,
+        share: Share,
         meanings: Meanings,
     ) -> None:
-        self._folder = path.parent
-        self._reserve = reserve_bytes
+        self.share = share
+        """What of the disk it may take."""
         self._connection = schema.connect(path)
         schema.upgrade(self._connection)
         seals = Seals(node, keys)
@@ -69,18 +69,17 @@ class Journal(JournalReader):
         keys: KeyProvider,
         now_ms: Callable[[], int],
         hardware: str | None = None,
-        reserve_bytes: int = 0,
+        share: Share = UNBOUNDED,
         meanings: Meanings | None = None,
     ) -> Self:
         """The journal of ``node`` at ``path``, made if missing.
 
         ``hardware`` names the machine (None where it has no name of its own): a journal that
-        wakes up in another one forks before it sends anything. ``reserve_bytes`` of the disk are
-        never given to new records, since deleting old ones needs room too. ``meanings`` say what
-        each kind of record does to the sheets.
+        wakes up in another one forks before it sends anything. ``share`` bounds what it takes of
+        the disk. ``meanings`` say what each kind of record does to the sheets.
         """
         try:
-            journal = cls(path, node, keys, now_ms, reserve_bytes, meanings or {})
+            journal = cls(path, node, keys, now_ms, share, meanings or {})
         except sqlite3.Error as error:
             raise Unavailable(f"the journal {path} does not open: {error}") from error
         except SealBroken as error:
@@ -111,19 +110,24 @@ class Journal(JournalReader):
         for _, entry in batch:
             if len(entry) > MAX_RECORD_BYTES:
                 raise RecordTooLarge(f"a record of {len(entry)} bytes; {MAX_RECORD_BYTES} at most")
-        if sum(map(len, entries)) > self._room():
-            raise JournalFull("the disk is full: nothing was stored; make space and try again")
+        room = self.room()
+        left = room.reserved if lane is Lane.ALARM else room.ordinary
+        if sum(map(len, entries)) > left:
+            raise JournalFull(room.sentence)
         return await self._writer.do(lambda: self._pen.append(stream, lane, batch))
 
     async def transact(self, work: Callable[[Book], Result]) -> Result:
         """Run ``work`` in a transaction; what it wrote is on the disk when this returns.
 
         It runs on the writer's thread and must be short. What it raises is raised here, and
-        nothing of it happened. JournalFull or JournalError as for ``put``.
+        nothing of it happened. JournalFull or JournalError as for ``put``; where the share is
+        used up, only for work that adds more than the reserve is for (``Book``).
         """
-        if self._room() <= 0:
-            raise JournalFull("the disk is full: nothing was stored; make space and try again")
-        outcome = await self._writer.do(lambda: self._pen.work(work))
+        room = self.room()
+        if room.reserved <= 0:
+            raise JournalFull(room.sentence)
+        full = JournalFull(room.sentence) if room.full else None
+        outcome = await self._writer.do(lambda: self._pen.work(work, full))
         if isinstance(outcome, Undone):
             raise outcome.error
         return outcome.result
@@ -155,10 +159,9 @@ class Journal(JournalReader):
         """Call ``listener`` on the loop with the (kind, key) of sheets that a commit changed."""
         self._watchers.append(listener)
 
-    def _room(self) -> int:
-        """Bytes for new records: free on the disk or within the file, less the reserve."""
-        disk = os.statvfs(self._folder)
-        return disk.f_bavail * disk.f_frsize + self.free_bytes() - self._reserve
+    def room(self) -> Room:
+        """What is left of its share now."""
+        return self.share.room(self._path.parent, self.extent())
 
     def _settled(self, committed: bool) -> None:
         touched = self._pen.settled(committed)

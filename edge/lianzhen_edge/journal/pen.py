@@ -22,6 +22,7 @@ from lianzhen_runtime.errors import Unavailable
 
 from . import inbox
 from .book import Book, Meanings, Origin, Page
+from .errors import JournalFull
 from .schema import place_of, present_epoch, savepoint
 from .seals import Seals
 
@@ -179,13 +180,17 @@ class Pen:
         self._heads.clear()
         self._epoch = new
 
-    def work(self, work: Callable[[Book], Result]) -> Done[Result] | Undone:
+    def work(
+        self, work: Callable[[Book], Result], full: JournalFull | None = None
+    ) -> Done[Result] | Undone:
         """Run a piece of work under a savepoint: what it raises undoes it, and nothing else.
 
-        A fault of the disk is no fault of the work's, and ends the whole transaction.
+        ``full``: only the reserve is left, and this is raised where it must not be used. A fault
+        of the disk is no fault of the work's, and ends the whole transaction.
         """
         book = Book(
-            self._db, self._node, self._seals, self._now_ms(), self._append_new, self._meanings
+            *(self._db, self._node, self._seals, self._now_ms()),
+            *(self._append_new, self._meanings, full),
         )
         try:
             with savepoint(self._db):

@@ -16,6 +16,7 @@ from lianzhen_protocol.marks import Position
 from lianzhen_protocol.sender import Outgoing
 
 from . import schema
+from .room import Extent
 from .schema import place_of, present_epoch
 from .seals import Seals
 from .sheets import JournalSheets
@@ -223,11 +224,13 @@ class JournalReader:
         )
         return [Rejection(raw.hex(), name, *_parted(text)) for raw, name, text in rows.fetchall()]
 
-    def free_bytes(self) -> int:
-        """Room inside the file, left by records that were deleted."""
-        (pages,) = self._db.execute("PRAGMA freelist_count").fetchone()
-        (size,) = self._db.execute("PRAGMA page_size").fetchone()
-        return int(pages * size)
+    def extent(self) -> Extent:
+        """How large the file is, with what its write-ahead log adds, and what is free within."""
+        pages, free, size = (
+            self._db.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("page_count", "freelist_count", "page_size")
+        )
+        return Extent(pages * size, free * size)
 
     def held(self) -> int:
         """Down records that this release could not apply."""

@@ -30,6 +30,7 @@ _log = log.Log("lianzhen.triage")
 async def run(settings: Settings, models: Path = FOLDER) -> None:
     """Serve until cancelled."""
     log.configure(settings.log_level)
+    log.keep(settings.folder, "triage", settings.log_bytes)
     os.nice(NICE)  # vitals and images go first
     found = _load(models)
     async with serving(application(found), path=private_folder(settings.folder) / SOCKET):

@@ -7,6 +7,7 @@ import pytest
 from lab import wait_until
 from lianzhen_edge.devices.ingress import MAX_WAITING
 from lianzhen_edge.devices.sheets import Refusal, WearableLogin, WearableState
+from lianzhen_edge.journal.room import Share
 from lianzhen_protocol.alarms import Alarm, AlarmState, Condition, Severity
 from lianzhen_protocol.joins import tray
 from lianzhen_protocol.vitals import ClockMark, Parameter, Reading, Vitals
@@ -186,13 +187,15 @@ async def test_a_danger_rings_in_the_same_commit_as_its_reading(ward: Ward) -> N
 
 async def test_a_full_disk_gives_no_receipt_and_says_so(ward: Ward) -> None:
     made = await ward.add()
-    reserve, ward.journal._reserve = ward.journal._reserve, 1 << 62
+    share, ward.journal.share = ward.journal.share, Share(reserve_bytes=1 << 62)
 
     def persist(client: WearableClient) -> str:
         client.publish(message("m", 1_795_400_000_000, now_ms(), pulse=80))
         wait_until("a sentence", lambda: "the disk is full" in ward.devices.problem)
-        assert client.receipts == {}
-        ward.journal._reserve = reserve  # somebody made space
+        wait_until("a reason", lambda: "" in client.receipts)
+        assert set(client.receipts) == {""}, "no message is named, so none is forgotten"
+        assert client.receipts[""]["code"] == "journal-full"
+        ward.journal.share = share  # somebody made space
         return client.send("m", 1_795_400_000_000, pulse=80)["stored"]
 
     stored = await ward.use(made, persist)

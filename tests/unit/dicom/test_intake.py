@@ -84,19 +84,17 @@ async def test_a_segment_goes_only_when_the_hub_has_all_of_it(
     box.log = box.new_log()
     box.comes(9)
     await box.catches_up()
-    monkeypatch.setattr(
-        "lianzhen_edge.dicom.imaging.shutil.disk_usage", lambda _: type("D", (), {"free": 0})
-    )
+    monkeypatch.setattr(box.imaging.room, "left", lambda: 0)
     for number, place in enumerate(first):
-        assert await box.imaging.make_room() == 0
+        assert await box.imaging.room.make() == 0
         shelves = box.journal.sheets.find(Shelf, owner=f"{place.segment:08d}")
         image = box.journal.sheets.get(Instance, shelves[number].id)
         assert image is not None
         body = ImageReceived(instance=image.id, sha256=image.sha256, received_ms=1)
         await box.journal.transact(lambda book, body=body: imaging.received(book, body))  # type: ignore[misc]
-    assert await box.imaging.make_room() == 1
+    assert await box.imaging.room.make() == 1
     assert not segment_path(box.folder / "dicom", first[0].segment).exists()
-    assert await box.imaging.make_room() == 0  # the newest may be written to
+    assert await box.imaging.room.make() == 0  # the newest may be written to
 
 
 async def test_an_image_is_on_this_disk_alone_until_its_own_receipt(box: ImagingBox) -> None:

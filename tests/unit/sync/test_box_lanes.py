@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from lianzhen_edge import status_text, sync
+from lianzhen_edge import status_text, storage, sync
 from lianzhen_edge.journal.journal import Journal
 from lianzhen_edge.metrics import metrics
 from lianzhen_edge.status import BoxStatus
@@ -44,7 +44,7 @@ class Box:
         return BoxStatus(
             state="enrolled", sentence="", version="1", node=NODE, clinic="c", now_ms=self.now,
             clock_offset_ms=0, certificate_ends_ms=None, links=links, held=0, lanes=lanes,
-            streams=self.journal.stream_states(), browser_fingerprint="",
+            streams=self.journal.stream_states(), browser_fingerprint="", storage=None,
             concerns=sync.concerns("enrolled", self.now, None, links, lanes),
         )  # fmt: skip
 
@@ -128,8 +128,9 @@ def test_who_should_look_and_when() -> None:
     refused = LinkStatus(group=Group.BULK, state="refused", code="revoked", since_ms=7)
     late = LaneState(lane="record", waiting=1, oldest_ms=BEGIN)
     now = BEGIN + 900_001
-    found = sync.concerns("refused", now, now + 1000, [refused], [late])
+    found = sync.concerns("refused", now, now + 1000, [refused], [late], storage.CAUSES)
     assert [(each.code, each.what) for each in found] == [
+        *((cause, "") for cause in storage.CAUSES),
         ("not-enrolled", "refused"),
         ("refused", "revoked"),
         ("stalled", "record"),
