@@ -93,6 +93,17 @@ class TooManyRequests(FleetError):
         self.retry_after = retry_after
 
 
+class HubBusy(FleetError):
+    """As many are asking as we serve at a time; ``retry_after`` in whole seconds."""
+
+    code = "hub-busy"
+    http_status = 503
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(f"the hub is busy with other boxes; come back in {retry_after} s")
+        self.retry_after = retry_after
+
+
 class RequestTooLarge(FleetError):
     """The body is larger than any request of this protocol."""
 

@@ -130,15 +130,24 @@ class Fleet:
 
         StaleKey (the alarm for a copied card), NodeRevoked or CertificateUnknown otherwise.
         """
-        plain = serial.lower().lstrip("0")
-        first = await self._write(lambda desk: renewal.use(desk, name, plain))
-        if isinstance(first, FleetError):
-            _log.warning("certificate refused", node=name, code=first.code)
-            raise first
-        if first:
-            _log.info("certificate in use", node=name, serial=plain)
+        found = await self._database.write(lambda db: self.use(db, name, serial))
+        self.was_used(name, serial, found)
+        if isinstance(found, FleetError):
+            raise found
+        return found
+
+    def use(self, connection: Connection, name: str, serial: str) -> bool | FleetError:
+        """The same in the caller's transaction; ``was_used`` once that is committed."""
+        desk = Desk(connection, int(self._clock() * 1000), self._terms)
+        return renewal.use(desk, name, _plain(serial))
+
+    def was_used(self, name: str, serial: str, found: bool | FleetError) -> None:
+        """What ``use`` found is committed."""
+        if isinstance(found, FleetError):
+            _log.warning("certificate refused", node=name, code=found.code)
+        elif found:
+            _log.info("certificate in use", node=name, serial=_plain(serial))
             self.changed.set()
-        return first
 
     async def holder(self, peer_der: bytes | None) -> NodeId:
         """The node that a certificate in good standing belongs to; FleetError says why not."""
@@ -225,6 +234,10 @@ def _standing(connection: Connection, now_ms: int) -> tuple[frozenset[str], Outc
     rows = connection.execute(select(*columns).where(ended).order_by(certificate.c.serial)).all()
     serials = tuple((int(row.serial, 16), row.node, moment(row.revoked_ms)) for row in rows)
     return active, Outcasts(frozenset(row.id for row in states) - active, serials)
+
+
+def _plain(serial: str) -> str:
+    return serial.lower().lstrip("0")
 
 
 def _checked(outcome: FleetError | None) -> None:

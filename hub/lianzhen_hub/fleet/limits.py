@@ -3,15 +3,18 @@
 Both live in memory and are bounded; after a restart a box asks for another nonce.
 """
 
+import contextlib
 import ipaddress
 import math
+import random
 import secrets
 from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from lianzhen_runtime.tls import Clock
 
-from .errors import NonceUnknown, TooManyRequests
+from .errors import HubBusy, NonceUnknown, TooManyRequests
 
 NONCE_SECONDS: Final = 300.0
 _MAX_NONCES: Final = 100_000
@@ -71,6 +74,28 @@ class RateLimit:
         while len(self._full_at) >= self._limit:
             self._full_at.popitem(last=False)
         self._full_at[key] = full_at
+
+
+class Room:
+    """So many requests at a time. Whoever finds no room is told when to come back, spread."""
+
+    def __init__(
+        self, places: int = 32, unit: Callable[[], float] = random.random, spread: int = 60
+    ) -> None:
+        self._places = places
+        self._unit = unit
+        self._spread = spread
+
+    @contextlib.contextmanager
+    def entered(self) -> Iterator[None]:
+        """Hold a place; HubBusy if there is none."""
+        if not self._places:
+            raise HubBusy(math.ceil(self._spread * (1 + self._unit()) / 2))
+        self._places -= 1
+        try:
+            yield
+        finally:
+            self._places += 1
 
 
 def _network(address: str) -> str:

@@ -27,9 +27,9 @@ from lianzhen_runtime.problems import json_answer, problem, problems
 from lianzhen_runtime.tls import Clock
 
 from .authority import Authority, Signer
-from .errors import FleetError, RequestTooLarge, TooManyRequests
+from .errors import FleetError, HubBusy, RequestTooLarge, TooManyRequests
 from .fleet import Fleet
-from .limits import RateLimit
+from .limits import RateLimit, Room
 
 PREFIX: Final = "/enrol/v1"
 MAX_BODY_BYTES: Final = 16 << 10
@@ -48,6 +48,7 @@ class Enrolment:
         signer: Signer,
         *,
         limit: RateLimit | None = None,
+        room: Room | None = None,
         clock: Clock = time.time,
         poll_s: int = POLL_SECONDS,
     ) -> None:
@@ -55,6 +56,7 @@ class Enrolment:
         self._authority = authority
         self._signer = signer
         self._limit = limit or RateLimit(time.monotonic)
+        self._room = room or Room()
         self._clock = clock
         self._poll_s = poll_s
 
@@ -78,8 +80,9 @@ class Enrolment:
         try:
             if peer_certificate(request) is None:
                 self._limit.take(request.remote or "")
-            return await handler(request)
-        except TooManyRequests as error:
+            with self._room.entered():
+                return await handler(request)
+        except (TooManyRequests, HubBusy) as error:
             after = {"Retry-After": str(error.retry_after)}
             return problem(error.http_status, error.code, str(error), after)
 

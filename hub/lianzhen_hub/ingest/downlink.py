@@ -6,7 +6,7 @@ compared with our hashes, and a hub that was restored from a backup forks the bo
 
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, select, update
@@ -90,6 +90,12 @@ class Outbox:
         """The down streams of ``node``."""
         table = tables.down_stream
         return list(connection.execute(select(table).where(table.c.node == node)))
+
+    def written_to(self, connection: Connection, nodes: Collection[NodeId]) -> frozenset[NodeId]:
+        """Those of ``nodes`` that have down streams."""
+        table = tables.down_stream.c
+        query = select(table.node).where(table.node.in_(nodes)).distinct()
+        return frozenset(NodeId(found) for found in connection.execute(query).scalars())
 
     def rows(
         self,
@@ -253,13 +259,27 @@ class Downlink:
         self._send = send
         self._codec = FrameCodec()
         self._boxes: dict[NodeId, _Mirror] = {}
+        self._opening: set[NodeId] = set()
+        self._missed: set[NodeId] = set()
 
-    async def open(self, node: NodeId, hello: Hello) -> None:
-        """A box said hello: compare what it has with what we sent, then go on from there."""
+    async def open(self, greeted: Sequence[tuple[NodeId, Hello]]) -> None:
+        """Boxes said hello: compare what each has with what we sent, then go on from there."""
+        self._opening.update(node for node, _ in greeted)
+        try:
+            nodes = [node for node, _ in greeted]
+            written_to = await self._database.read(lambda db: self._outbox.written_to(db, nodes))
+            for node, hello in greeted:
+                await self._open(node, hello, empty=node not in written_to)
+        finally:
+            self._opening.clear()
+            missed, self._missed = self._missed, set()
+        await self.nudge(missed)
+
+    async def _open(self, node: NodeId, hello: Hello, *, empty: bool) -> None:
         while True:
             mirror = _Mirror(node, hello.session)
             try:
-                streams = await self._load(mirror)
+                streams = [] if empty else await self._load(mirror)
             except SealBroken as error:
                 _log.error("a record to go down is damaged", node=node, code=error.code)
                 await self._fork(node)
@@ -293,7 +313,9 @@ class Downlink:
     async def nudge(self, nodes: Iterable[NodeId]) -> None:
         """Something was appended for these boxes: send it to those that are there."""
         for node in nodes:
-            if (mirror := self._boxes.get(node)) is not None:
+            if node in self._opening:  # what is read of it just now may be older than this
+                self._missed.add(node)
+            elif (mirror := self._boxes.get(node)) is not None:
                 try:
                     grown = await self._load(mirror)
                 except SealBroken:

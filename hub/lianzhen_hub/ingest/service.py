@@ -11,10 +11,10 @@ import secrets
 import ssl
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from itertools import groupby
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 from sqlalchemy import Connection
@@ -28,6 +28,7 @@ from lianzhen_protocol.errors import ProtocolError
 from lianzhen_protocol.hello import (
     Ack,
     Hello,
+    Message,
     Presence,
     Refusal,
     Refused,
@@ -43,6 +44,7 @@ from lianzhen_runtime import mqtt
 from lianzhen_runtime.errors import LianzhenError
 from lianzhen_runtime.log import Log
 
+from .admission import Admission, Asked
 from .calls import Calls
 from .downlink import Downlink, Outbox
 from .intake import UNKNOWN_SESSION, Arrived, Intake, Outcome
@@ -61,6 +63,10 @@ BATCH_BYTES = 8 << 20
 _RETRY_SECONDS = 2.0
 _TICK_SECONDS = 1.0
 _SAY_HELLO_SECONDS = 1.0
+
+BUSY = "hub-busy"
+"""Counts hellos that found no room in the line; their boxes say hello again by themselves."""
+
 _log = Log("lianzhen.ingest")
 
 
@@ -73,8 +79,11 @@ class Fleet(Protocol):
     def active(self) -> frozenset[str]:
         """All of those."""
 
-    async def used(self, name: str, serial: str) -> bool:
-        """A certificate was used; LianzhenError for one that may not be any more."""
+    def use(self, connection: Connection, name: str, serial: str) -> bool | LianzhenError:
+        """A certificate is used; the error for one that may not be any more."""
+
+    def was_used(self, name: str, serial: str, found: Any) -> None:
+        """What ``use`` found is committed."""
 
 
 class IngestStatus(msgspec.Struct, kw_only=True):
@@ -90,6 +99,15 @@ class IngestStatus(msgspec.Struct, kw_only=True):
     """Records that wait in quarantine now."""
     queued_bytes: int = 0
     turned: Counter[str] = msgspec.field(default_factory=Counter)
+
+
+class _Greeted(NamedTuple):
+    """A hello that was looked at, and whether its certificate is in good standing."""
+
+    node: NodeId
+    hello: Hello
+    used: bool | LianzhenError
+    marks: tuple[StreamMark, ...]
 
 
 class Ingest:
@@ -120,6 +138,7 @@ class Ingest:
         self._wake = asyncio.Event()
         self._logged = asyncio.Event()
         self._line: mqtt.Session | None = None
+        self._admission = Admission()
         self._intake = Intake(vault, self._admitted, safe_on_commit=safe_on_commit)
         database.on_rollback(self._intake.doubt)
         self._register = Register(vault, self._intake)
@@ -146,6 +165,7 @@ class Ingest:
             finally:
                 self._line = None
                 self._queue.clear()
+                self._admission.clear()
                 self._sessions.clear()
                 self.status.queued_bytes = 0
 
@@ -191,7 +211,7 @@ class Ingest:
 
     async def _work(self, line: mqtt.Session) -> None:
         while True:
-            if not self._queue:
+            if not self._queue and not self._admission:
                 self._wake.clear()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_TICK_SECONDS):
@@ -200,19 +220,26 @@ class Ingest:
             if line.closed.done():
                 line.closed.result()
             for channel, batch in groupby(self._take(), key=lambda item: item[0].channel):
-                try:
-                    await self._handle(channel, list(batch))
-                except OperationalError as error:
-                    # A full disk, or a database that is away. What was not answered comes again.
-                    cause = type(error.orig).__name__
-                    _log.transition("database", "refuses", bad=True, error=cause)
-                    await asyncio.sleep(_RETRY_SECONDS)
-                else:
-                    _log.transition("database", "works")
+                await self._durably(partial(self._handle, channel, list(batch)))
+            if asked := self._admission.turn():
+                await self._durably(partial(self._admit, asked))
+
+    async def _durably(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do what ends in a commit; what was not answered, since there was none, comes again."""
+        try:
+            await work()
+        except OperationalError as error:  # a full disk, or a database that is away
+            cause = type(error.orig).__name__
+            _log.transition("database", "refuses", bad=True, error=cause)
+            await asyncio.sleep(_RETRY_SECONDS)
+        else:
+            _log.transition("database", "works")
 
     async def _handle(self, channel: Channel, batch: list[tuple[Topic, bytes]]) -> None:
         if channel is Channel.STREAM:
             await self._frames([Arrived(t.node, t.stream or "", wire) for t, wire in batch])
+        elif channel is Channel.PRESENCE:
+            await self._left(batch)
         else:
             for topic, payload in batch:
                 await self._message(topic, payload)
@@ -299,6 +326,8 @@ class Ingest:
         if not self._fleet.is_active(node):
             return  # the gate has ended its sessions, or is about to
         if code == UNKNOWN_SESSION:
+            if self._admission.waits(node, group):
+                return  # its hello is here and will be answered
             self._publish(node, Channel.HELLO, messages.encode(SayHello()))
             return
         _log.warning("a box sends frames that cannot be read", node=node, code=code)
@@ -311,67 +340,112 @@ class Ingest:
     # -- messages
 
     async def _message(self, topic: Topic, payload: bytes) -> None:
-        try:
-            message = messages.decode(payload)
-        except ProtocolError as error:
-            self.status.turned[error.code] += 1
-            _log.warning("a message that cannot be read", node=topic.node, code=error.code)
-            return
-        match topic.channel, message:
-            case Channel.HELLO, Hello():
-                await self._hello(topic.node, message)
-            case Channel.ACK, Ack():
-                await self.downlink.acknowledged(topic.node, message)
-            case Channel.PRESENCE, Presence():
-                await self._left(topic.node, message)
+        match topic.channel, self._decoded(topic, payload):
+            case Channel.HELLO, Hello() as hello:
+                if not self._admission.ask(topic.node, hello):
+                    self.status.turned[BUSY] += 1
+            case Channel.ACK, Ack() as ack:
+                await self.downlink.acknowledged(topic.node, ack)
+            case _, None:
+                pass
             case _:
                 self.status.turned["message-misplaced"] += 1
 
-    async def _hello(self, node: NodeId, hello: Hello) -> None:
-        """Welcome a box, or say why not; what is remarkable about it is told to the admins."""
-        version = messages.agree(hello.protocols)
+    def _decoded(self, topic: Topic, payload: bytes) -> Message | None:
         try:
-            if not self._fleet.is_active(node):
-                raise LianzhenError("this box was taken out of service", code=Refusal.REVOKED)
-            if version is None:
-                raise LianzhenError("box or hub is too old; update it", code=Refusal.PROTOCOL)
-            await self._fleet.used(node, hello.serial)
-        except LianzhenError as error:
-            _log.warning("a hello is refused", node=node, code=error.code, group=hello.group)
-            self._sessions.end(node, hello.group, hello.instance)
-            self._refuse(node, hello.session, error.code, str(error))
-            return
-        succeeded = self._sessions.succeeded(node)
-        marks = await self._database.write(
-            lambda db: self._register.greet(db, node, hello, succeeded, self._now_ms())
-        )
+            return messages.decode(payload)
+        except ProtocolError as error:
+            self.status.turned[error.code] += 1
+            _log.warning("a message that cannot be read", node=topic.node, code=error.code)
+            return None
+
+    async def _admit(self, asked: Sequence[Asked]) -> None:
+        """Welcome boxes, or say why not; what is remarkable about them is told to the admins."""
+        able = [each for each in asked if self._may_speak(each)]
+        succeeded = {node: self._sessions.succeeded(node) for node, _ in able}
+        now_ms = self._now_ms()
+
+        def greet(db: Connection) -> list[_Greeted]:
+            found = []
+            for node, hello in able:
+                used = self._fleet.use(db, node, hello.serial)
+                marks: tuple[StreamMark, ...] = ()
+                if not isinstance(used, LianzhenError):
+                    marks = self._register.greet(db, node, hello, succeeded[node], now_ms)
+                found.append(_Greeted(node, hello, used, marks))
+            return found
+
+        welcomed = []
+        for greeted in await self._database.write(greet):
+            node, hello, used, _ = greeted
+            self._fleet.was_used(node, hello.serial, used)
+            if isinstance(used, LianzhenError):
+                self._turn_away(node, hello, used)
+            else:
+                self._welcome(greeted)
+                welcomed.append(greeted)
+        urgent = [each for each in welcomed if each.hello.group is Group.URGENT]
+        await self.downlink.open([(each.node, each.hello) for each in urgent])
+
+    def _may_speak(self, asked: Asked) -> bool:
+        node, hello = asked
+        if not self._fleet.is_active(node):
+            why = LianzhenError("this box was taken out of service", code=Refusal.REVOKED)
+        elif messages.agree(hello.protocols) is None:
+            why = LianzhenError("box or hub is too old; update it", code=Refusal.PROTOCOL)
+        else:
+            return True
+        self._turn_away(node, hello, why)
+        return False
+
+    def _turn_away(self, node: NodeId, hello: Hello, why: LianzhenError) -> None:
+        _log.warning("a hello is refused", node=node, code=why.code, group=hello.group)
+        self._sessions.end(node, hello.group, hello.instance)
+        self._refuse(node, hello.session, why.code, str(why))
+
+    def _welcome(self, greeted: _Greeted) -> None:
+        node, hello, _, marks = greeted
         self._sessions.begin(node, hello)
         if self._sessions.complete(node):
             self._calls.heard(node)
         _log.info("hello", node=node, group=hello.group, version=hello.software, count=len(marks))
         welcome = Welcome(
             session=hello.session,
-            protocol=version,
+            protocol=messages.agree(hello.protocols) or 0,
             now_ms=self._now_ms(),
             credit=CREDIT_BYTES,
             marks=marks,
         )
         signed = signing.sign(self._signer.key, node, welcome, self._signer.der)
         self._publish(node, Channel.HELLO, signed)
-        if hello.group is Group.URGENT:
-            await self.downlink.open(node, hello)
 
-    async def _left(self, node: NodeId, presence: Presence) -> None:
-        """A last will: it counts for the program that it names, not for the one after it."""
-        if not self._sessions.end(node, presence.group, presence.instance):
-            return
-        if presence.group is Group.URGENT:
-            self.downlink.gone(node)
-        await self._offline(node, presence.group, presence.instance)
+    async def _left(self, batch: list[tuple[Topic, bytes]]) -> None:
+        """Last wills: each counts for the program that it names, not for the one after it."""
+        gone = []
+        for topic, payload in batch:
+            node, said = topic.node, self._decoded(topic, payload)
+            if not isinstance(said, Presence):
+                self.status.turned["message-misplaced"] += said is not None
+                continue
+            self._admission.withdraw(node, said.group, said.instance)
+            if self._sessions.end(node, said.group, said.instance):
+                gone.append((node, said))
+                if said.group is Group.URGENT:
+                    self.downlink.gone(node)
+        now_ms = self._now_ms()
 
-    async def _offline(self, node: NodeId, group: Group, instance: bytes | None = None) -> None:
+        def note(db: Connection) -> None:
+            for node, said in gone:
+                self._register.offline(db, node, said.group, now_ms, said.instance)
+
+        if gone:
+            await self._database.write(note)
+        for node, said in gone:
+            _log.info("gone", node=node, group=said.group)
+
+    async def _offline(self, node: NodeId, group: Group) -> None:
         await self._database.write(
-            lambda db: self._register.offline(db, node, group, self._now_ms(), instance)
+            lambda db: self._register.offline(db, node, group, self._now_ms())
         )
         _log.info("gone", node=node, group=group)
 

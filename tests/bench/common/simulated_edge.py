@@ -30,7 +30,9 @@ from lianzhen_protocol.topics import Channel, Direction, Topic, subscription
 
 from .mqtt_line import Line, Lost
 
-STREAM = "record.bench"
+STREAM = "alarm.bench"
+"""In the urgent session, whose welcome comes first after a storm."""
+
 KEEPALIVE_S = 60
 _CONNECT_S = 15.0
 _HELLO_BASE_S = 4.0

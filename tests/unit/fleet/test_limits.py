@@ -1,9 +1,11 @@
 """Nonces and buckets, on a clock that the test moves."""
 
+import contextlib
+
 import pytest
 
-from lianzhen_hub.fleet.errors import NonceUnknown, TooManyRequests
-from lianzhen_hub.fleet.limits import Nonces, RateLimit
+from lianzhen_hub.fleet.errors import HubBusy, NonceUnknown, TooManyRequests
+from lianzhen_hub.fleet.limits import Nonces, RateLimit, Room
 
 
 class Hand:
@@ -83,3 +85,17 @@ def test_addresses_do_not_fill_the_memory() -> None:
     for number in range(100):
         limit.take(f"10.0.0.{number}")
     assert len(limit._full_at) == 10
+
+
+def test_a_full_house_says_when_to_come_back_spread_and_has_room_again() -> None:
+    said = iter([0.0, 0.999])
+    room = Room(places=1, unit=lambda: next(said), spread=60)
+    with room.entered():
+        for least in (30, 60):
+            with pytest.raises(HubBusy) as busy, room.entered():
+                pass
+            assert busy.value.retry_after == least
+    with contextlib.suppress(ZeroDivisionError), room.entered():
+        raise ZeroDivisionError
+    with room.entered():
+        pass

@@ -36,7 +36,7 @@ class Hub:
         await self.database.write(work)
 
     async def opened(self) -> None:
-        await self.downlink.open(NODE, self.box.hello())
+        await self.downlink.open([(NODE, self.box.hello())])
 
     async def acknowledged(self) -> None:
         await self.downlink.acknowledged(NODE, self.box.ack())

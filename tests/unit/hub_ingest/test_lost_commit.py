@@ -9,6 +9,7 @@ from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import OperationalError
 
 from lianzhen_hub.fleet.authority import Authority
+from lianzhen_hub.ingest.admission import Asked
 from lianzhen_hub.ingest.downlink import Outbox
 from lianzhen_hub.ingest.projector import Projector
 from lianzhen_hub.ingest.quarantine import Quarantine
@@ -18,7 +19,7 @@ from lianzhen_hub.page import HubPage
 from lianzhen_hub.store import tables
 from lianzhen_hub.store.database import Database
 from lianzhen_protocol.hello import Hello
-from lianzhen_protocol.lanes import Group
+from lianzhen_protocol.lanes import lane_of
 from unit.hub_ingest.box import NODE, NOW_MS, UpStream
 
 Result = TypeVar("Result")
@@ -33,15 +34,18 @@ class Everybody:
     def active(self) -> frozenset[str]:
         return frozenset({NODE})
 
-    async def used(self, name: str, serial: str) -> bool:
+    def use(self, _connection: Connection, name: str, serial: str) -> bool:
         return name == NODE and bool(serial)
+
+    def was_used(self, name: str, serial: str, found: object) -> None:
+        assert (name, serial, found) == (NODE, "ab", True)
 
 
 def hello(stream: UpStream) -> Hello:
     """The hello of the box that writes ``stream``."""
     return Hello(
         session=bytes(16),
-        group=Group.URGENT,
+        group=lane_of(stream.key.stream).group,
         protocols=(1,),
         epoch=stream.key.epoch,
         parentage=None,
@@ -85,7 +89,7 @@ async def test_what_was_committed_unheard_is_not_committed_again(
     )
     stream = UpStream()
     stream.write(30)
-    await ingest._hello(NODE, hello(stream))
+    await ingest._admit([Asked(NODE, hello(stream))])
     await ingest._frames([stream.frame(1, 10)])
 
     write = database.write
