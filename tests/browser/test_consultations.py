@@ -81,7 +81,7 @@ def test_the_inbox_is_live_and_the_case_is_taken(
     assert_clean(page)
     page.get_by_role("button", name="接诊").click()
     page.wait_for_url(f"**/cases/{case}")
-    expect(page.get_by_role("heading", name=re.compile("张三"))).to_be_visible()
+    expect(page.locator(".identity")).to_contain_text("张三")
     page.get_by_role("button", name="开始会诊").click()
     expect(page.get_by_text("会诊中").first).to_be_visible()
     assert_clean(page)

@@ -33,13 +33,22 @@ def look_through(pages: Pages, role: Role, paths: list[str]) -> None:
         assert page.locator("html").get_attribute("lang") == "zh-CN"
         # some are about a patient or an expert that is not there yet
         assert_clean(page, silent=answer.status == 200)
+        assert_one_line(page)
         pages.picture(page, f"{role}{path}-desktop")
         page.set_viewport_size({"width": 390, "height": 844})
         page.emulate_media(color_scheme="dark")
         assert_fits(page)
+        assert_one_line(page)
         if path in BY_NIGHT:
             assert_accessible(page)
         pages.picture(page, f"{role}{path}-phone")
+
+
+def assert_one_line(page: Page) -> None:
+    """The head of a page, menu and all: what is below it is in sight."""
+    box = page.locator("header.top").bounding_box()
+    assert box is not None
+    assert box["height"] < 70, page.url
 
 
 @pytest.mark.parametrize("role", AT_THE_CLINIC)
@@ -74,6 +83,26 @@ def test_the_language_is_one_click_away(clinic_page: Pages) -> None:
     expect(page.locator("html")).to_have_attribute("lang", "en")
     expect(page.get_by_role("link", name="Change password")).to_be_visible()
     assert_clean(page)
+
+
+def test_the_menu_in_english_on_a_desk_and_on_a_telephone(
+    clinic_page: Pages, hub_page: Pages
+) -> None:
+    for shown, role in ((clinic_page, Role.NURSE), (hub_page, Role.ADMIN)):
+        page = shown(role, "/", language="en")
+        assert_one_line(page)
+        inline = page.get_by_role("navigation").get_by_role("link")
+        before = inline.count()
+        page.get_by_role("navigation").get_by_text("More").click()
+        assert inline.count() > before
+        page.get_by_role("main").click(position={"x": 5, "y": 5})
+        assert inline.count() == before  # it closes when one goes on
+        page.set_viewport_size({"width": 390, "height": 844})
+        assert_one_line(page)
+        page.get_by_text("Menu", exact=True).click()
+        expect(page.get_by_role("button", name="Sign out")).to_be_visible()
+        assert_fits(page)
+        assert_accessible(page)
 
 
 def test_an_admin_hands_a_password_over(clinic_page: Pages) -> None:

@@ -260,7 +260,7 @@ def test_pages_of_a_nurse(clinic_page: Pages, wang: Known, path: str) -> None:
 
 def test_pages_in_english(clinic_page: Pages, wang: Known) -> None:
     page = clinic_page(Role.NURSE, f"/patients/{wang.id}", "phone", "en")
-    expect(page.get_by_text("Devices worn").first).to_be_visible()
+    expect(page.get_by_role("heading", name="Devices worn")).to_be_visible()
     page.goto("/status")
     expect(page.get_by_text("Connected to the hub")).to_be_visible()
     assert_clean_at_both_sizes(page)

@@ -207,7 +207,12 @@ def assert_accessible(page: Page) -> None:
 def assert_fits(page: Page) -> None:
     """Nothing wider than the screen, and no control too small for a thumb."""
     wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
-    assert wide <= 0, f"{page.url} is {wide} px wider than the screen"
+    beyond = page.evaluate(
+        """[...document.querySelectorAll('body *')]
+        .filter((one) => one.getBoundingClientRect().right > window.innerWidth)
+        .map((one) => one.outerHTML.slice(0, 160)).slice(0, 2)"""
+    )
+    assert wide <= 0, f"{page.url} is {wide} px wider than the screen: {beyond}"
     small = page.evaluate(
         """[...document.querySelectorAll('button, .button, input:not([type=hidden]), select')]
         .filter((one) => one.checkVisibility())

@@ -98,7 +98,7 @@ class Alarms extends HTMLElement {
   private told(state: 'on' | 'blocked') {
     this.setAttribute('sound', state);
     if (state === 'on') this.mute.remove();
-    else this.prepend(this.mute);
+    else this.append(this.mute);
   }
 
   private async acknowledge(event: Event) {

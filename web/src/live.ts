@@ -96,5 +96,12 @@ class Age extends HTMLElement {
   }
 }
 
+// A menu that is open closes when one goes on with something else.
+document.addEventListener('click', (event) => {
+  for (const menu of document.querySelectorAll<HTMLDetailsElement>('details.drop[open]')) {
+    if (!menu.contains(event.target as Node)) menu.open = false;
+  }
+});
+
 customElements.define('lz-live', Live);
 customElements.define('lz-age', Age);

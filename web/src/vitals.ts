@@ -13,16 +13,27 @@ interface Trend {
   columns: Record<string, (number | null)[]>;
 }
 
-/** Parameter, colour of the page, and whether it is drawn on the narrow scale of temperature. */
+/** Parameter, colour of the page, whether it is drawn on the narrow scale of temperature, dashes. */
 const SERIES = [
-  ['pulse', 'hr', 'y'],
-  ['spo2', 'spo2', 'y'],
-  ['respiration', 'rr', 'y'],
-  ['systolic', 'bp', 'y'],
-  ['diastolic', 'bp', 'y'],
-  ['temperature', 'temp', 'temperature'],
+  ['pulse', 'hr', 'y', []],
+  ['spo2', 'spo2', 'y', []],
+  ['respiration', 'rr', 'y', []],
+  ['systolic', 'bp', 'y', []],
+  ['diastolic', 'dia', 'y', [7, 4]],
+  ['temperature', 'temp', 'temperature', [2, 3]],
 ] as const;
+/** Readings that lie closer together than this are not drawn out over the whole width. */
+const LEAST_SECONDS = 30 * 60;
+/** So few readings are points, and the chart says how few. */
+const FEW = 3;
 const AGAIN_MS = 5_000;
+
+/** What the axis of time shows: from the first reading on, half an hour at least. */
+function wide(_chart: uPlot, from: number, to: number): [number, number] {
+  if (from === null) return [Date.now() / 1_000 - LEAST_SECONDS, Date.now() / 1_000];
+  const more = Math.max(0, LEAST_SECONDS - (to - from)) / 2;
+  return [from - more, to + more];
+}
 
 class VitalsTrend extends Chart {
   static override properties = {
@@ -40,6 +51,7 @@ class VitalsTrend extends Chart {
   declare cut: boolean;
 
   private readonly say = words('signs');
+  private few = false;
   private trend: Trend = { times: [], columns: {} };
   private stops: (() => void)[] = [];
   private waiting = 0;
@@ -80,12 +92,27 @@ class VitalsTrend extends Chart {
       this.trend = ((await answer.json()) as { trend: Trend }).trend;
       this.empty = this.trend.times.length === 0;
       this.cut = false;
+      const few = this.trend.times.length <= FEW;
+      this.requestUpdate(); // what it says above the chart
       await this.updateComplete;
-      this.feed();
+      if (few !== this.few) {
+        this.few = few;
+        this.draw();
+      } else this.feed();
+      // Nobody points at it: then it tells the newest values.
+      if (!this.empty) window.setTimeout(() => this.chart?.setLegend({ idxs: this.newest() }));
     } catch {
       this.cut = true;
       this.soon(AGAIN_MS);
     }
+  }
+
+  /** For the time and for each series where its newest value is. */
+  private newest(): number[] {
+    const [times, ...columns] = this.columns();
+    const last = (column: uPlot.AlignedData[number]) =>
+      Array.from(column as ArrayLike<number | null>).findLastIndex((value) => value !== null);
+    return [times.length - 1, ...columns.map((column) => Math.max(0, last(column)))];
   }
 
   protected override columns(): uPlot.AlignedData {
@@ -95,25 +122,33 @@ class VitalsTrend extends Chart {
   }
 
   protected override options() {
-    const series = SERIES.map(([name, colour, scale]) => ({
+    const series = SERIES.map(([name, colour, scale, dash]) => ({
       label: this.say(name),
       scale,
       stroke: this.colour(colour),
       width: 2,
+      dash: [...dash],
       spanGaps: false,
-      points: { size: 4 },
+      points: { size: this.few ? 9 : 4, show: this.few || undefined },
     }));
     return {
       series: [{ label: this.say('time') }, ...series],
       // As all times of the pages: by the clinic's clock.
       tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1_000), 'Asia/Shanghai'),
-      scales: { y: { range: [0, 220] }, temperature: { range: [34, 42] } },
+      scales: { x: { range: wide }, y: { range: [0, 220] }, temperature: { range: [34, 42] } },
       legend: { show: true, live: true },
     } as Pick<uPlot.Options, 'series'> & Partial<uPlot.Options>;
   }
 
   override render() {
-    const note = this.cut ? this.say('cut_off') : this.empty ? this.say('no_trend') : '';
+    const count = this.trend.times.length;
+    const note = this.cut
+      ? this.say('cut_off')
+      : this.empty
+        ? this.say('no_trend')
+        : count && count <= FEW
+          ? this.say('few', { count: String(count) })
+          : '';
     return html`${note ? html`<p>${note}</p>` : ''}${super.render()}`;
   }
 }

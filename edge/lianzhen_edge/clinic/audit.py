@@ -26,7 +26,7 @@ def routes(box: "Box") -> Routes:
         node, sheets = journal.node, journal.sheets
         newest = [(node, row) for row in sheets.audit_newest(node, SHOWN)]
         rows = lines(sheets, newest, _here(node))
-        whole = state(await asyncio.to_thread(journal.audit_verdict))
+        whole = state(await asyncio.to_thread(journal.audit_verdict), _here(node))
         await journal.transact(lambda book: book.audit(actor, "read", f"audit/{node}"))
         return visit.page("audit/log.html", rows=rows, logs=[whole], chosen=whole.log)
 

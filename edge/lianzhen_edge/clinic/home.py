@@ -10,6 +10,8 @@ from lianzhen_protocol import joins
 from lianzhen_protocol.accounts import CLINICAL, STAFF
 from lianzhen_runtime.web.routes import SIGNED_IN, Routes, Visit
 
+from .todo import todo
+
 if TYPE_CHECKING:
     from lianzhen_edge.box import Box
 
@@ -88,11 +90,13 @@ def routes(box: "Box") -> Routes:
 
     @found.get("/", roles=SIGNED_IN)
     async def first(visit: Visit) -> web.Response:
-        return visit.page("status/home.html", **state())
+        tasks = todo(box.journal.sheets, visit.actor)
+        return visit.page("status/home.html", todo=tasks, **state())
 
     @found.get("/fragment", roles=SIGNED_IN)
     async def first_fragment(visit: Visit) -> web.Response:
-        return visit.page("status/home_fragment.html", **state())
+        tasks = todo(box.journal.sheets, visit.actor)
+        return visit.page("status/home_fragment.html", todo=tasks, **state())
 
     @found.get("/status", roles=STAFF)
     async def whole(visit: Visit) -> web.Response:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 AREAS: Final = (
     # area, what its part is loaded from, where the whole is, what makes the part look again
     ("vitals", "vitals", "monitor", "alarm vitals-"),
-    ("triage", "triage", "triage", "triage"),
+    ("triage", "triage/summary", "triage", "triage"),
     ("imaging", "imaging", "", "imaging tray"),
     ("consultations", "consultations", "", "consultation opinion"),
     ("opinions", "opinions", "", "opinion consultation"),

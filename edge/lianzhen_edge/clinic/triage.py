@@ -51,6 +51,7 @@ def routes(box: "Box") -> Routes:
     found, pages = Routes(), _Pages(box)
     box.when_open(lambda journal: journal.on_change(lambda changed: _tell(box, changed)))
     found.get("/patients/{id}/triage", roles=CLINICAL)(pages.show)
+    found.get("/patients/{id}/triage/summary", roles=CLINICAL)(pages.summary)
     found.post("/patients/{id}/triage", roles=CLINICAL)(pages.ask)
     found.post("/patients/{id}/triage/scale", roles=CLINICAL)(_spoken(pages.choose))
     found.post("/patients/{id}/triage/{suggestion}", roles=CLINICAL)(_spoken(pages.decide))
@@ -92,13 +93,20 @@ class _Pages:
     async def show(self, visit: Visit) -> web.StreamResponse:
         """A part of a page for the page that asks by itself, else a page of its own."""
         quiet = QUIET in visit.request.headers
+        return self._shown(visit, "triage/fragment.html" if quiet else "triage/page.html")
+
+    async def summary(self, visit: Visit) -> web.StreamResponse:
+        """A part of the patient's page: what to do."""
+        return self._shown(visit, "triage/summary.html")
+
+    def _shown(self, visit: Visit, page: str) -> web.Response:
         sheets = self._box.journal.sheets
         patient = _patient(sheets, visit.match("id"))
         found = sheets.find(TriageSuggestion, owner=patient.id, newest=True, limit=HISTORY)
         newest = found[0] if found else None
         decided = newest.decided if newest else None
         return visit.page(
-            "triage/fragment.html" if quiet else "triage/page.html",
+            page,
             patient=patient,
             newest=newest,
             history=found[1:],

@@ -138,6 +138,7 @@ class _Pages:
             ringing=ringing,
             loudest=loudest,
             who=self._names(ringing),
+            totals={alarm.id: self._total(alarm.patient_id) for alarm in ringing},
             problem=self._box.devices.problem,
             full=self._box.storage.causes,
         )
@@ -151,6 +152,13 @@ class _Pages:
             type(None),
         )
         return visit.see_other("/alarms", id=alarm)
+
+    def _total(self, patient: str) -> int | None:
+        """NEWS2 by now, where all of it is known: an alarm says what it was when it was raised."""
+        if not patient:
+            return None
+        bed = bedside.bedside(self._sheets, patient, self._box.clock.now_ms)
+        return None if bed.exempt or bed.score is None else bed.score.total
 
     def _names(self, found: list[Alarm]) -> dict[str, str]:
         """Whom each alarm is about: the patient's name, or the device's."""

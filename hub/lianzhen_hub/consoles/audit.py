@@ -32,8 +32,9 @@ def routes(hub: "Hub") -> Routes:
         def look(sheets: HubSheets) -> tuple[list[AuditLine], list[LogState]]:
             newest = [(chosen, row) for row in sheets.audit_newest(chosen, SHOWN)]
             logs = sorted({HUB_LOG, *sheets.audit_logs()})
-            shown = lines(sheets, newest, clinics(sheets))
-            return shown, [state(sheets.audit_verify(each)) for each in logs]
+            places = clinics(sheets)
+            shown = lines(sheets, newest, places)
+            return shown, [state(sheets.audit_verify(each), places) for each in logs]
 
         rows, logs = await hub.consult(look)
         await hub.transact(lambda page: page.audit(actor, "read", f"audit/{chosen}"))

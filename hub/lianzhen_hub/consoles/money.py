@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 from aiohttp import web
 
+from lianzhen_hub.consultations.inbox import clinic_names
 from lianzhen_hub.settlement import desk, views
 from lianzhen_hub.settlement.desk import NoSuchClaim
-from lianzhen_protocol.accounts import Role
+from lianzhen_hub.store.sheets import HubSheets
+from lianzhen_protocol.accounts import Account, Role
 from lianzhen_protocol.settlement import Coverage, Difference, Settlement
 from lianzhen_protocol.settling import Line, bill
 from lianzhen_protocol.sheets import Sheets
@@ -61,12 +63,16 @@ class _Pages:
     async def ledger(self, visit: Visit) -> web.Response:
         """Every account, recomputed from the transfers."""
         found = await self._hub.database.read(views.of_ledger)
-        return visit.page("money/ledger.html", ledger=found)
+        keys = {row.id.partition(":")[2] for row in found.accounts}
+        names = await self._hub.consult(lambda sheets: _names(sheets, keys))
+        return visit.page("money/ledger.html", ledger=found, names=names)
 
     async def differences(self, visit: Visit) -> web.Response:
         """What boxes had otherwise."""
-        rows = await self._hub.consult(views.differences)
-        return visit.page("money/differences.html", rows=rows)
+        rows, clinics = await self._hub.consult(
+            lambda sheets: (views.differences(sheets), clinic_names(sheets))
+        )
+        return visit.page("money/differences.html", rows=rows, clinics=clinics)
 
     async def pay(self, visit: Visit) -> web.Response:
         """Statements of all experts."""
@@ -87,13 +93,14 @@ class _Pages:
         """One claim, with a form to take it back."""
         key = visit.match("id")
 
-        def look(sheets: Sheets) -> Bill:
+        def look(sheets: HubSheets) -> tuple[Bill, dict[str, str]]:
             found = sheets.get(Settlement, key)
             if found is None:
                 raise NoSuchClaim("the hub has no claim with that id")
-            return _bill(sheets, found)
+            return _bill(sheets, found), clinic_names(sheets)
 
-        return visit.page("money/claim.html", bill=await self._hub.consult(look))
+        found, clinics = await self._hub.consult(look)
+        return visit.page("money/claim.html", bill=found, clinics=clinics)
 
     async def reverse(self, visit: Visit) -> web.Response:
         """Take a claim back; asked again, nothing more happens."""
@@ -111,6 +118,16 @@ class _Pages:
 
         bills, coverage = await self._hub.consult(look)
         return visit.page("money/bills.html", bills=bills, coverage=coverage)
+
+
+def _names(sheets: HubSheets, keys: set[str]) -> dict[str, str]:
+    """What people call a box or an expert, where the word after an account's colon is one."""
+    found = {key: name for key, name in clinic_names(sheets).items() if key in keys}
+    for key in keys - found.keys():
+        account = sheets.get(Account, key)
+        if account is not None:
+            found[key] = account.profile.name
+    return found
 
 
 def _bill(sheets: Sheets, found: Settlement) -> Bill:

@@ -27,6 +27,7 @@ from lianzhen_protocol.opinion import (
 )
 from lianzhen_protocol.opinion_sheets import Opinion, OpinionDraft
 from lianzhen_protocol.opinion_trust import certificate_key, signing_certificate
+from lianzhen_protocol.people import Patient, for_care
 from lianzhen_protocol.sheets import Sheets
 from lianzhen_runtime.web.errors import NoSuchThing
 from lianzhen_runtime.web.routes import ANYBODY, QUIET, Routes, Visit
@@ -88,15 +89,17 @@ class _Pages:
     async def write(self, visit: Visit) -> web.StreamResponse:
         actor, case = visit.actor, visit.match("id")
 
-        def look(sheets: Sheets) -> tuple[OpinionDraft, list[Shown]]:
+        def look(sheets: Sheets) -> tuple[OpinionDraft, list[Shown], Patient | None]:
             held = case_of(sheets, actor, case)
-            signed = sheets.find_token(Opinion, "consultation", case)
-            return opinions.draft_of(sheets, held, actor), [shown(each) for each in signed]
+            signed = [shown(each) for each in sheets.find_token(Opinion, "consultation", case)]
+            known = sheets.get(Patient, held.patient_id)
+            patient = for_care(known) if known else None
+            return opinions.draft_of(sheets, held, actor), signed, patient
 
-        draft, signed = await self._hub.consult(look)
+        draft, signed, patient = await self._hub.consult(look)
         part = QUIET in visit.request.headers  # the case's page loads it as a part of itself
         template = "opinions/part.html" if part else "opinions/write.html"
-        return visit.page(template, case=case, draft=draft, opinions=signed)
+        return visit.page(template, case=case, draft=draft, opinions=signed, patient=patient)
 
     async def save(self, visit: Visit) -> web.StreamResponse:
         typed, actor, case = await visit.form(Draft), visit.actor, visit.match("id")

@@ -6,7 +6,10 @@ import msgspec
 
 from lianzhen_protocol.accounts import Account
 from lianzhen_protocol.audit import Row, Verdict
+from lianzhen_protocol.consultation import Consultation
+from lianzhen_protocol.people import Patient, masked_name
 from lianzhen_protocol.sheets import Sheets
+from lianzhen_protocol.wearables import Wearable
 
 SHOWN = 200
 """Rows on a page."""
@@ -25,12 +28,16 @@ class AuditLine(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     action: str
     subject: str
+    about: str = ""
+    """What a person would call the subject, where its sheet is here; of a patient no whole name,
+    as whoever keeps the log need not know who they are."""
 
 
 class LogState(msgspec.Struct, frozen=True, kw_only=True):
     """How a log was found."""
 
     log: str
+    place: str
     rows: int
     heads: int
     head: str
@@ -43,10 +50,13 @@ def lines(
 ) -> list[AuditLine]:
     """(log, row) pairs with the names of accounts that are known here, and of ``clinics``."""
     names = dict(clinics)
+    about: dict[str, str] = {}
     found = []
     for log, row in rows:
         entry = row.entry
-        actor = entry.actor if entry else ""
+        actor, subject = (entry.actor, entry.subject) if entry else ("", "")
+        if subject not in about:
+            about[subject] = clinics.get(subject.partition("/")[2]) or _about(sheets, subject)
         if actor not in names:
             account = sheets.get(Account, actor) if actor else None
             names[actor] = account.profile.name if account else ""
@@ -59,16 +69,37 @@ def lines(
                 actor=actor,
                 name=names[actor],
                 action=entry.action if entry else "",
-                subject=entry.subject if entry else "",
+                subject=subject,
+                about=about[subject],
             )
         )
     return found
 
 
-def state(verdict: Verdict) -> LogState:
+def _about(sheets: Sheets, subject: str) -> str:
+    kind, _, key = subject.partition("/")
+    match kind:
+        case "patient":
+            patient = sheets.get(Patient, key)
+            return masked_name(patient.name) if patient else ""
+        case "consultation":
+            case = sheets.get(Consultation, key)
+            return _about(sheets, f"patient/{case.patient_id}") if case else ""
+        case "account":
+            account = sheets.get(Account, key)
+            return account.profile.name if account else ""
+        case "wearable":
+            wearable = sheets.get(Wearable, key)
+            return wearable.name if wearable else ""
+        case _:
+            return ""
+
+
+def state(verdict: Verdict, clinics: Mapping[str, str]) -> LogState:
     """A verdict for a page."""
     return LogState(
         log=verdict.log,
+        place=clinics.get(verdict.log, ""),
         rows=verdict.rows,
         heads=verdict.heads,
         head=f"{verdict.head.seq}:{verdict.head.hash.hex()[:16]}",

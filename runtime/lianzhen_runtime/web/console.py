@@ -31,7 +31,17 @@ from .errors import (
 from .live import Live
 from .look import Look
 from .noting import Looks, subject_of
-from .routes import ANYBODY, QUIET, SIGNED_IN, Entry, Route, Routes, Visit, wants_json
+from .routes import (
+    ANYBODY,
+    QUIET,
+    SIGNED_IN,
+    Audience,
+    Entry,
+    Route,
+    Routes,
+    Visit,
+    wants_json,
+)
 from .sessions import Seat
 from .store import Store
 from .words import DEFAULT, LANGUAGES
@@ -177,13 +187,18 @@ class Console:
         frame = self.look.frame(language_of(request), request.path)
         frame |= {"place": self.settings.place(), "now_ms": self.now_ms()}
         frame["live_position"] = self.live.position  # before the handler reads anything
-        visit = Visit(request, seat, self.look, self.live, frame)
+        visit = Visit(request, seat, self.look, self.live, frame, self._audience)
         if visit.someone is not None:
             roles = visit.someone.roles
             frame["menu"] = [entry for entry in self._menu if not entry.roles.isdisjoint(roles)]
             if not roles.isdisjoint(self.settings.strip_roles):
                 frame["strip"] = self.settings.strip
         return visit
+
+    def _audience(self, path: str) -> Audience:
+        """Who may see the page of a declared path."""
+        shown = (route for route in self.routes if (route.method, route.path) == ("GET", path))
+        return next((route.roles for route in shown), frozenset())
 
     async def _live(self, visit: Visit) -> web.StreamResponse:
         async def welcome() -> Actor | None:

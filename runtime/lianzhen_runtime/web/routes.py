@@ -107,6 +107,7 @@ class Visit:
         look: Look,
         live: Live,
         frame: dict[str, object],
+        opens: Callable[[str], Audience] = lambda _path: frozenset(),
     ) -> None:
         self.request = request
         self.seat = seat
@@ -114,6 +115,7 @@ class Visit:
         self.language = str(frame["language"])
         self._look = look
         self._frame = frame
+        self._opens = opens
 
     @property
     def actor(self) -> Actor:
@@ -195,6 +197,11 @@ class Visit:
         """
         found = self.request.app.router.resources()
         return any(resource.canonical == path for resource in found)
+
+    def opens(self, path: str) -> bool:
+        """Whether this visitor may open such a page: no link leads where one is turned away."""
+        roles = self.someone.roles if self.someone else frozenset()
+        return bool(self._opens(path) & roles)
 
     def see_other(self, location: str, **more: Any) -> web.Response:
         """Done: go on there. A program gets ``{"location": ..., **more}`` instead."""

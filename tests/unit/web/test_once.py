@@ -18,9 +18,9 @@ from support.browser import ROOT
 from support.memory_console import Client, House, Visitor
 
 ONE = {"name": "胸片", "once": "0192f0c1a7b87c3e9d2f1a2b3c4d5e6f"}
-BY_NATURE = ("/language/", "/logout", "/login", "/account/", "/setup/")
+BY_NATURE = ("/language/", "/logout", "/login", "/account/", "/setup/", "/quarantine/")
 """Forms of which a second sending makes nothing: signing in and out, one's own password, a blank
-box's first hour (which refuses a second time)."""
+box's first hour and a record in quarantine (both decided once)."""
 
 
 class Note(Sheet, frozen=True, kw_only=True):
