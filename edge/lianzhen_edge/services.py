@@ -7,7 +7,7 @@ supervisor starts it again.
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
-from . import auditing
+from . import auditing, reporting
 from .journal.errors import JournalError
 from .settlement import rules
 from .triage import wiring as triage
@@ -34,5 +34,6 @@ def services(box: "Box") -> Iterable[Service]:
     yield from box.devices.services()
     for name, run in triage.services(box):
         yield Service(name, run)
+    yield Service("report", lambda: reporting.run(box.journal, box.status), (OSError, JournalError))
     yield Service("opinions", box.opinions.run, (OSError, JournalError))
     yield Service("printing", box.printing.run, (OSError, JournalError))

@@ -10,6 +10,7 @@ import msgspec
 
 from lianzhen_protocol.imaging import SENT, STORED, Instance
 from lianzhen_protocol.lanes import Lane, lane_of
+from lianzhen_protocol.telemetry import IMAGES
 from lianzhen_runtime.flow import Flow
 
 from .dicom.waiting import TALLY
@@ -17,9 +18,6 @@ from .journal.journal import Journal
 from .journal.states import StreamState
 from .storage import CAUSES
 from .uplink.link import LinkStatus
-
-IMAGES: Final = "images"
-"""Originals on their way by HTTPS: no lane of the protocol's, but shown beside them."""
 
 STALLED_SECONDS: Final = 900.0
 """A lane whose oldest record waits for longer does not move."""

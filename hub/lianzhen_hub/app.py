@@ -57,6 +57,7 @@ async def _serve(hub: Hub, settings: Settings) -> None:
             ("gate", hub.gate.run),
             ("ingest", lambda: _ingest(hub)),
             ("projection", hub.ingest.project),
+            ("fleet watch", hub.watch),
             ("audit", Notary(hub, settings.folder / notary.FILE).run),
             ("assignment", assignments.run),
             ("experts", ListKeeper(hub).run),

@@ -23,6 +23,7 @@ from lianzhen_runtime.errors import ConfigError
 from lianzhen_runtime.program import run_program
 from lianzhen_runtime.rules import load_rules
 from lianzhen_runtime.web import owner
+from lianzhen_runtime.web.look import size
 
 from . import __version__, app
 from .audit import check
@@ -207,6 +208,9 @@ def _when(ms: int | None) -> str:
 
 def _node_line(row: dict[str, Any]) -> str:
     waits = "  WAITS FOR APPROVAL" if row["waiting_for_approval"] else ""
+    if row["waiting"]:
+        waits = f"  {row['waiting']} wait there, {size(row['waiting_bytes'])}{waits}"
+    waits += "".join(f"  {code.upper()}" for code in row["concerns"])
     online = "+".join(row["online"]) or "offline"
     last = _when(row["last_received_ms"])
     return (

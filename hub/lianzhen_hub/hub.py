@@ -1,5 +1,6 @@
 """The hub's parts, put together once. ``app`` runs them, ``admin`` asks them."""
 
+import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable
 from typing import Self, TypeVar
@@ -12,6 +13,8 @@ from lianzhen_runtime.keys import FileKeys
 from lianzhen_runtime.web.live import Live
 
 from . import __version__
+from .admin import boxes
+from .admin.boxes import NodeView
 from .broker.configuration import BrokerSettings
 from .broker.gate import Gate
 from .broker.mosquitto import Broker
@@ -34,6 +37,9 @@ from .store.database import Database
 from .store.sheets import HubSheets
 
 Result = TypeVar("Result")
+
+WATCH_SECONDS = 15.0
+"""How old what metrics say of single boxes may be."""
 
 
 class Hub:
@@ -58,6 +64,7 @@ class Hub:
         self.live = Live()
         """What the console's pages are told as it happens."""
         projector = Projector(self.vault, self.outbox, self._page, MEANINGS)
+        self._boxes: list[NodeView] = []
         self._watchers: list[Callable[[Collection[tuple[str, str]]], None]] = []
         self.ingest = Ingest(
             self.database,
@@ -133,6 +140,17 @@ class Hub:
             for watcher in self._watchers:
                 watcher(changed)
 
+    async def boxes(self) -> list[NodeView]:
+        """Every box with its lanes."""
+        rates, now_ms = self.ingest.traffic.rates(), self.now_ms()
+        return await self.database.read(lambda db: boxes.nodes(db, rates, now_ms))
+
+    async def watch(self) -> None:
+        """Keep what metrics say of single boxes: no scrape waits for the database."""
+        while True:
+            self._boxes = await self.boxes()
+            await asyncio.sleep(WATCH_SECONDS)
+
     # -- life
 
     async def revoke(self, node: str, reason: str) -> None:
@@ -176,4 +194,5 @@ class Hub:
 
     def metrics(self) -> Iterable[Metric]:
         """For Prometheus."""
-        return metrics(self.status())
+        most = self.settings.metrics_boxes
+        return metrics(self.status(), self._boxes, self.ingest.traffic.lanes, most)

@@ -5,6 +5,7 @@ from typing import Final
 from .audit import meanings as audit
 from .consoles import meanings as consoles
 from .consultations import meanings as consultations
+from .fleet import meanings as fleet
 from .imaging import meanings as imaging
 from .page import Meanings
 from .people import meanings as people
@@ -16,6 +17,7 @@ MEANINGS: Final[Meanings] = {
     **audit.MEANINGS,
     **consoles.MEANINGS,
     **consultations.MEANINGS,
+    **fleet.MEANINGS,
     **imaging.MEANINGS,
     **people.MEANINGS,
     **settlement.MEANINGS,

@@ -54,6 +54,9 @@ class Settings(Section, frozen=True):
     accept_seconds: Annotated[int, msgspec.Meta(ge=1, le=86_400)] = 300
     """How long an expert who is asked has to accept; then the next one is asked."""
 
+    metrics_boxes: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = 200
+    """Boxes that get metrics of their own, those that need a look first; the rest is summed."""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     def __post_init__(self) -> None:

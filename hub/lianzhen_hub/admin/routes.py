@@ -84,7 +84,7 @@ def application(hub: Hub, registry: Registry) -> web.Application:
     app.add_routes(
         [
             web.post("/claims", desk.claim),
-            web.get("/nodes", desk.view(lambda db, _: views.nodes(db))),
+            web.get("/nodes", desk.nodes),
             web.post("/nodes/{node}/revoke", desk.revoke),
             web.post("/nodes/{node}/approve", desk.approve),
             web.post("/nodes/{node}/refuse", desk.refuse),
@@ -168,6 +168,9 @@ class _Desk:
         wanted = await _body(request, Decision)
         await self._hub.dismiss(Place.parse(request.match_info["place"]), wanted.verdict)
         return json_answer(Done())
+
+    async def nodes(self, _request: web.Request) -> web.Response:
+        return json_answer(await self._hub.boxes())
 
     async def export(self, _request: web.Request) -> web.Response:
         text = await self._hub.database.read(lambda db: list(beancount(ledger.everything(db))))

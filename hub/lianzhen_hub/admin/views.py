@@ -24,20 +24,6 @@ class NoSuchRecord(LianzhenError):
     http_status = 404
 
 
-class NodeView(msgspec.Struct, frozen=True, kw_only=True):
-    """A box: who it is, whether it is there, what waits for an admin."""
-
-    node: str
-    box: str
-    clinic: str
-    status: str
-    enrolled_ms: int
-    online: list[str]
-    software: str | None
-    waiting_for_approval: bool
-    last_received_ms: int | None
-
-
 class RecordView(msgspec.Struct, frozen=True, kw_only=True):
     """A record without what it says."""
 
@@ -92,39 +78,6 @@ class OpenedRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     about: RecordView
     body: dict[str, Any]
-
-
-def nodes(connection: Connection) -> list[NodeView]:
-    """Every box that was ever enrolled."""
-    presence, approval, log = tables.presence, tables.approval, tables.log
-    online: dict[str, list[str]] = {}
-    software: dict[str, str] = {}
-    for row in connection.execute(select(presence)):
-        software[row.node] = row.software
-        if row.state == "online":
-            online.setdefault(row.node, []).append(row.session_group)
-    waiting = set(
-        connection.execute(select(approval.c.node).where(approval.c.state == "waiting")).scalars()
-    )
-    received = dict(
-        connection.execute(select(log.c.node, func.max(log.c.received_ms)).group_by(log.c.node))
-        .tuples()
-        .all()
-    )
-    return [
-        NodeView(
-            node=row.id,
-            box=row.box,
-            clinic=row.clinic,
-            status=row.status,
-            enrolled_ms=row.enrolled_ms,
-            online=sorted(online.get(row.id, [])),
-            software=software.get(row.id),
-            waiting_for_approval=row.id in waiting,
-            last_received_ms=received.get(row.id),
-        )
-        for row in connection.execute(select(tables.node).order_by(tables.node.c.enrolled_ms))
-    ]
 
 
 def log(

@@ -8,7 +8,6 @@ import contextlib
 from collections.abc import AsyncIterator, Collection, Iterable
 from pathlib import Path
 
-from lianzhen_hub.admin import views
 from lianzhen_hub.hub import Hub
 from lianzhen_protocol.accounts import Account, Role
 from lianzhen_runtime.http import serving
@@ -101,7 +100,7 @@ class HubConsole:
         return path, path
 
     async def _homes(self) -> list[Home]:
-        nodes = await self._hub.database.read(views.nodes)
+        nodes = await self._hub.boxes()
         clinics = [Home(node.node, node.clinic) for node in nodes if node.status == "active"]
         return [Home("", ""), *clinics]
 

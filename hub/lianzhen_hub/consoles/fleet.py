@@ -1,5 +1,6 @@
 """What an administrator of the hub watches: boxes, notices, records that could not be applied."""
 
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,7 @@ from aiohttp import web
 from sqlalchemy import Connection
 
 from lianzhen_hub.admin import views
+from lianzhen_hub.fleet.concerns import CONCERNS
 from lianzhen_hub.ingest.quarantine import Place, Verdict
 from lianzhen_protocol.accounts import Role
 from lianzhen_protocol.audit import Action
@@ -53,7 +55,13 @@ def routes(hub: "Hub") -> Routes:
         async def show(visit: Visit) -> web.Response:
             return visit.page(template, rows=await hub.database.read(query))
 
-    page("/fleet", "fleet/nodes.html", views.nodes)
+    @found.get("/fleet", roles=ADMINS)
+    async def fleet(visit: Visit) -> web.Response:
+        boxes = await hub.boxes()
+        rows = sorted(boxes, key=lambda box: [*map(CONCERNS.index, box.concerns), len(CONCERNS)])
+        counted = Counter(code for box in rows for code in box.concerns)
+        return visit.page("fleet/nodes.html", rows=rows, counted=counted)
+
     page("/notices", "fleet/notices.html", views.notices)
     page("/quarantine", "fleet/quarantine.html", views.quarantine)
 

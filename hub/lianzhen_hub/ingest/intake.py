@@ -105,7 +105,9 @@ class Intake:
         if rows:
             connection.execute(tables.log.insert(), rows)
             sql.upsert(
-                connection, tables.mark, [_mark_row(*item) for item in outcome.moved.items()]
+                connection,
+                tables.mark,
+                [_mark_row(*item, now_ms) for item in outcome.moved.items()],
             )
         return outcome._replace(records=count)
 
@@ -181,10 +183,11 @@ def _columns(key: StreamKey) -> dict[str, object]:
     return {"node": key.node, "epoch": key.epoch, "stream": key.stream}
 
 
-def _mark_row(key: StreamKey, mark: Mark) -> dict[str, object]:
+def _mark_row(key: StreamKey, mark: Mark, now_ms: int) -> dict[str, object]:
     return {
         **_columns(key),
         "committed": mark.committed.seq,
         "hash": mark.committed.hash,
         "safe": mark.safe,
+        "committed_ms": now_ms,
     }

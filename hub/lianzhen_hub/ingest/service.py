@@ -51,6 +51,7 @@ from .intake import UNKNOWN_SESSION, Arrived, Intake, Outcome
 from .projector import CHUNK, Projector, Step
 from .quarantine import Quarantine
 from .register import Register
+from .traffic import Traffic
 from .vault import Vault
 
 CREDIT_BYTES = 4 << 20
@@ -147,6 +148,7 @@ class Ingest:
         self._changed = changed
         self.downlink = Downlink(database, outbox, self._send_down)
         self.status = IngestStatus()
+        self.traffic = Traffic()
 
     # -- life
 
@@ -282,6 +284,8 @@ class Ingest:
 
     async def _frames(self, batch: list[Arrived]) -> None:
         """Commit, then acknowledge: the one place where an acknowledgement is made."""
+        for arrived in batch:
+            self.traffic.received(arrived.node, arrived.stream, len(arrived.wire))
         outcome = await self._database.write(
             lambda db: self._intake.commit(db, batch, self._now_ms())
         )

@@ -128,7 +128,23 @@ mark = Table(
     Column("committed", BigInteger, nullable=False),
     Column("hash", LargeBinary, nullable=False),
     Column("safe", BigInteger, nullable=False),
+    Column("committed_ms", BigInteger),  # when it last moved
     PrimaryKeyConstraint("node", "epoch", "stream"),
+)
+
+box_lane = Table(  # what each box last told of its lanes (protocol.telemetry)
+    "box_lane",
+    metadata,
+    Column("node", String(13), nullable=False),
+    Column("lane", String(16), nullable=False),
+    Column("told_ms", BigInteger, nullable=False),  # by the box's clock
+    Column("waiting", BigInteger, nullable=False),
+    Column("waiting_bytes", BigInteger, nullable=False),
+    Column("oldest_ms", BigInteger),
+    Column("bytes_per_s", BigInteger, nullable=False),
+    Column("again", BigInteger, nullable=False),
+    Column("rejected", BigInteger, nullable=False),
+    PrimaryKeyConstraint("node", "lane"),
 )
 
 # -- projection: what it means

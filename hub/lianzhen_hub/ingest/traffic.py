@@ -1,0 +1,37 @@
+"""How much comes in, by lane, and from which box just now."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from lianzhen_protocol.errors import TopicError
+from lianzhen_protocol.identity import NodeId
+from lianzhen_protocol.lanes import Lane, lane_of
+from lianzhen_runtime.flow import Flow
+
+_MOST_BOXES: Final = 20_000
+"""Flows of single boxes that are kept; those that rest are forgotten first."""
+
+
+class Traffic:
+    """Counts frames as they arrive, repetitions included."""
+
+    def __init__(self) -> None:
+        self.lanes: dict[Lane, Flow] = {}
+        self._boxes: dict[tuple[NodeId, str], Flow] = {}
+
+    def received(self, node: NodeId, stream: str, size: int) -> None:
+        """A frame of ``size`` bytes; one that names no lane is nobody's, and is turned away."""
+        try:
+            lane = lane_of(stream)
+        except TopicError:
+            return
+        self.lanes.setdefault(lane, Flow()).passed(1, size)
+        if len(self._boxes) >= _MOST_BOXES:
+            self.rates()
+        if len(self._boxes) < _MOST_BOXES:
+            self._boxes.setdefault((node, lane.word), Flow()).passed(1, size)
+
+    def rates(self) -> Mapping[tuple[str, str], float]:
+        """Bytes a second by (node, lane), of those that send."""
+        self._boxes = {key: flow for key, flow in self._boxes.items() if flow.rate > 0}
+        return {key: flow.rate for key, flow in self._boxes.items()}
