@@ -372,15 +372,26 @@ class Fleet:
                     return int(child.pid)
         return None
 
+    def alive(self, victim: str) -> int:
+        """Its process id as soon as it runs."""
+        found: list[int] = []
+
+        def runs() -> bool:
+            self.revive()
+            if (pid := self.pid(victim)) is not None:
+                found.append(pid)
+            return bool(found)
+
+        wait_until(f"a {victim}", runs)
+        return found[0]
+
     def kill(self, victim: str) -> None:
         """SIGKILL; a child that is just away is waited for."""
         if victim == DATABASE and self._postgres:
             kill_postgres(self._postgres)
             return
-        wait_until(f"a {victim} to kill", lambda: self.pid(victim) is not None)
-        if (pid := self.pid(victim)) is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.alive(victim), signal.SIGKILL)
 
     def wipe(self) -> None:
         """The hub dies, its broker with it, and nothing that the broker wrote is left."""
@@ -422,8 +433,7 @@ class _Strike:
     def _prepare(self) -> None:
         fleet = self._fleet
         if self._victim:
-            wait_until(f"a {self._victim}", lambda: fleet.pid(self._victim) is not None)
-            self._pid = fleet.pid(self._victim)
+            self._pid = fleet.alive(self._victim)
         match self._fault:
             case Boundary(victim, boundary, passing):
                 fleet.slates[victim].arm(boundary, passing)
