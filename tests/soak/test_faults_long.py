@@ -37,7 +37,9 @@ def play(site: Fleet, found: Schedule) -> Failure | None:
     except Failure as failure:
         print(f"\nseed {found.seed} FAILED: {failure}", flush=True)
         return failure
-    kinds = ", ".join(type(step.fault).__name__ for step in found.steps)
+    kinds = ", ".join(
+        "+".join(type(fault).__name__ for fault in step.faults) for step in found.steps
+    )
     took = time.monotonic() - began
     print(f"seed {found.seed}: {took:.1f} s, {site.missed - missed} missed: {kinds}", flush=True)
     return None
@@ -93,7 +95,7 @@ def test_every_boundary() -> None:
             victim: {name: site.slates[victim].passed(f"{name}: before") for name in PASSED[victim]}
             for victim in PASSED
         }
-        site.play(Schedule(0, (Step(Nothing(), WORK),)))
+        site.play(Schedule(0, (Step((Nothing(),), WORK),)))
         for victim, names in PASSED.items():
             for name, least in names.items():
                 passed = site.slates[victim].passed(f"{name}: before") - counted[victim][name]
@@ -104,7 +106,7 @@ def test_every_boundary() -> None:
                 moments = ("before", "after", *(("half",) if name in WRITES else ()))
                 for moment in moments:
                     fault = Boundary(victim, f"{name}: {moment}", 1)
-                    if play(site, Schedule(0, (Step(fault, WORK),))) is not None:
+                    if play(site, Schedule(0, (Step((fault,), WORK),))) is not None:
                         failed.append(fault)
         print(f"{site.struck} boundaries struck, {site.missed} missed, failed: {failed}")
         assert not failed

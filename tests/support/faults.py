@@ -100,7 +100,7 @@ class Work(NamedTuple):
 class Step(NamedTuple):
     """Work, and what happens to it."""
 
-    fault: Fault
+    faults: tuple[Fault, ...]
     work: Work
 
 
@@ -109,10 +109,13 @@ class Schedule(NamedTuple):
 
     seed: int
     steps: tuple[Step, ...]
+    box_dies_last: bool = True
+    """So that it waits for no pause that it earned; or it must come to rest by itself."""
 
     def __str__(self) -> str:
-        lines = [f"  {number}. {step.fault}  while {step.work}"
+        lines = [f"  {number}. {' and '.join(map(str, step.faults))}  while {step.work}"
                  for number, step in enumerate(self.steps)]  # fmt: skip
+        lines += ["  the box dies"] if self.box_dies_last else []
         return "\n".join([f"seed {self.seed}:", *lines])
 
 
@@ -147,17 +150,19 @@ _FATES: Final[tuple[tuple[int, ...], ...]] = (
 def schedule(seed: int, steps: int = 3) -> Schedule:
     """The schedule of a seed."""
     chance = random.Random(seed)
-    return Schedule(seed, tuple(_step(chance) for _ in range(steps)))
+    found = tuple(_step(chance) for _ in range(steps))
+    return Schedule(seed, found, box_dies_last=chance.random() < 0.7)
 
 
 def with_database(found: Schedule) -> Schedule:
     """The same where the hub's tables lie in PostgreSQL: that dies where the hub would."""
-    steps = (
-        step._replace(fault=fault._replace(victim=DATABASE))
-        if isinstance(fault := step.fault, Kill) and fault.victim == HUB
-        else step
-        for step in found.steps
-    )
+
+    def other(fault: Fault) -> Fault:
+        if isinstance(fault, Kill) and fault.victim == HUB:
+            return fault._replace(victim=DATABASE)
+        return fault
+
+    steps = (step._replace(faults=tuple(map(other, step.faults))) for step in found.steps)
     return found._replace(steps=tuple(steps))
 
 
@@ -173,18 +178,21 @@ def _step(chance: random.Random) -> Step:
         _meddling,
         _wipe,
     )
-    (make,) = chance.choices(kinds, (30, 8, 10, 12, 6, 8, 6, 18, 2))
     work = _work(chance)
-    fault = make(chance, work)
-    if isinstance(fault, UploadCut) or getattr(fault, "victim", "") == SCP or _is_of_images(fault):
+    made = chance.choices(kinds, (30, 8, 10, 12, 6, 8, 6, 18, 2), k=chance.choice((1, 1, 2)))
+    faults = tuple(make(chance, work) for make in dict.fromkeys(made))
+    if any(map(_is_of_images, faults)):
         work = work._replace(images=chance.randrange(1, 3), side=_LARGE)
-    if isinstance(fault, (Boundary, SystemCall)):
+    if any(isinstance(fault, (Boundary, SystemCall)) for fault in faults):
         work = work._replace(patients=max(1, work.patients), poison=1)
-    return Step(fault, work)
+    return Step(faults, work)
 
 
 def _is_of_images(fault: Fault) -> bool:
-    return isinstance(fault, Boundary) and fault.boundary.partition(":")[0] in _OF_IMAGES
+    """Nothing of it would happen without one."""
+    if isinstance(fault, Boundary) and fault.boundary.partition(":")[0] in _OF_IMAGES:
+        return True
+    return isinstance(fault, UploadCut) or getattr(fault, "victim", "") == SCP
 
 
 def _work(chance: random.Random) -> Work:
@@ -206,13 +214,13 @@ def _boundary(chance: random.Random, _work: Work) -> Fault:
     victim = chance.choice((CORE, CORE, HUB, HUB, SCP))
     operation, passed = chance.choice(sorted(PASSED[victim].items()))
     moment = chance.choice(("before", "after", *(("half",) if operation in WRITES else ())))
-    return Boundary(victim, f"{operation}: {moment}", chance.randrange(1, passed + 1))
+    return Boundary(victim, f"{operation}: {moment}", 1 + int(passed * chance.random() ** 2))
 
 
 def _system_call(chance: random.Random, _work: Work) -> Fault:
     victim = chance.choice((CORE, HUB, BROKER, BROKER))
     call, most = chance.choice(_CALLS[victim])
-    return SystemCall(victim, call, chance.randrange(1, most + 1))
+    return SystemCall(victim, call, 1 + int(most * chance.random() ** 2))
 
 
 def _kill(chance: random.Random, work: Work) -> Fault:

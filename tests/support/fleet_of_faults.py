@@ -68,7 +68,7 @@ from .modality import ct_slice, pixels, storescu
 STEP_SECONDS: Final = 8.0
 """So long a fault may take to strike; then it is called off, and counted as missed."""
 
-REST_SECONDS: Final = 90.0
+REST_SECONDS: Final = 180.0
 POISON: Final = "record.poison"
 _MORTAL: Final = str(Path(mortal.__file__))
 
@@ -154,7 +154,7 @@ class Fleet:
             for number, step in enumerate(schedule.steps):
                 self._step(step, working)
                 self._honest(f"step {number}")
-            self._rest(working)
+            self._rest(working, box_dies=schedule.box_dies_last)
             self.check()
         except (LabError, AssertionError, OSError, Failure) as error:
             raise Failure(
@@ -163,19 +163,20 @@ class Fleet:
             ) from error
 
     def _step(self, step: Step, working: list[Future[None]]) -> None:
-        strike = _Strike(self, step.fault)
+        strikes = [_Strike(self, fault) for fault in step.faults]
         began = time.monotonic()
         try:
-            new = self._begin(step.work)
-            working += new
-            while not strike.happened() and time.monotonic() - began < STEP_SECONDS:
+            working += self._begin(step.work)
+            while time.monotonic() - began < STEP_SECONDS:
+                if sum(strike.happened() for strike in strikes) == len(strikes):  # look at each
+                    break
                 if all(each.done() for each in working) and not self._unrest():
                     break  # nothing is under way that could meet it
                 time.sleep(0.01)
         finally:
-            happened = strike.end()
+            happened = sum(strike.end() for strike in strikes)
         self.struck += happened
-        self.missed += not happened
+        self.missed += len(strikes) - happened
         self.revive()
 
     def revive(self) -> None:
@@ -185,10 +186,11 @@ class Fleet:
                 program.kill()
                 program.start()
 
-    def _rest(self, working: list[Future[None]]) -> None:
-        """The faults are over. The box dies once more, so that it waits for no pause it earned."""
+    def _rest(self, working: list[Future[None]], *, box_dies: bool) -> None:
+        """The faults are over."""
         self.meddler.calm()
-        self.pair.box.kill()
+        if box_dies:
+            self.pair.box.kill()
         self.revive()
         for each in working:
             each.result(REST_SECONDS)
@@ -458,34 +460,38 @@ class _Strike:
     def happened(self) -> bool:
         """Whether it has struck; what strikes by our hand strikes here."""
         fleet = self._fleet
+        if self._dealt:
+            return True
         match self._fault:
             case Nothing():
                 return False
             case Boundary() | SystemCall():
-                return fleet.pid(self._victim) != self._pid
+                self._dealt = fleet.pid(self._victim) != self._pid
             case Cut() | Meddling():
-                return not fleet.meddler.busy
+                self._dealt = not fleet.meddler.busy
             case UploadCut():
-                return fleet._upload.cut_after is None
-            case Kill(victim, after):
-                if self._applied() - self._before < after:
-                    return False
+                self._dealt = fleet._upload.cut_after is None
+            case Kill(victim, after) if self._applied() - self._before >= after:
                 fleet.kill(victim)
+                self._dealt = True
+            case Kill():
+                pass
             case HalfOpen(ways, seconds):
                 fleet.meddler.deafen(ways, seconds)
+                self._dealt = True
             case Ghost(seconds):
                 fleet.meddler.haunt(seconds)
+                self._dealt = True
             case Wipe():
                 fleet.wipe()
-        self._dealt = True
-        return True
+                self._dealt = True
+        return self._dealt
 
     def end(self) -> bool:
         """It is over; whether it struck."""
         fleet = self._fleet
-        struck = self._dealt or (
-            not isinstance(self._fault, (Kill, HalfOpen, Ghost, Wipe)) and self.happened()
-        )
+        by_our_hand = isinstance(self._fault, (Kill, HalfOpen, Ghost, Wipe))
+        struck = self._dealt or (not by_our_hand and self.happened())
         if self._tracer is not None:
             self._tracer.terminate()
             self._tracer.wait()

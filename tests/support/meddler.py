@@ -183,12 +183,11 @@ class Meddler:
         return bool(self._twists or self._cuts)
 
     def calm(self) -> None:
-        """Nothing more from now on; what is held back for a later session is dropped."""
+        """Nothing more from now on, but what is held back for a later session comes there."""
 
         def begin() -> None:
             self._twists.clear()
             self._cuts.clear()
-            self._returning.clear()
 
         self._tell(begin)
 
