@@ -287,7 +287,12 @@ class Fleet:
             found.append("poison is not rejected")
         if not self._images_safe():
             found.append("images are not safe")
-        return found
+        return found or self._untrue()
+
+    def _untrue(self) -> list[str]:
+        """What the hub says of a box that is there."""
+        here = [row for row in rows(self.pair.hub, "nodes") if len(row["online"]) == 2]
+        return [] if here else ["the hub calls the box offline"]
 
     def _images_safe(self) -> bool:
         found = [image for uid in self.promises.studies for image in self._images(uid)]

@@ -424,7 +424,11 @@ class Ingest:
         self._publish(node, Channel.HELLO, signed)
 
     async def _left(self, batch: list[tuple[Topic, bytes]]) -> None:
-        """Last wills: each counts for the program that it names, not for the one after it."""
+        """Last wills: each counts for the program that it names, not for the one after it.
+
+        That of a connection which its program has lost and replaced comes late, and ends what is
+        alive: whoever is still there says hello again.
+        """
         gone = []
         for topic, payload in batch:
             node, said = topic.node, self._decoded(topic, payload)
@@ -443,6 +447,7 @@ class Ingest:
                 self._register.offline(db, node, said.group, now_ms, said.instance)
 
         if gone:
+            self._calls.want([node for node, _ in gone], time.monotonic())
             await self._database.write(note)
         for node, said in gone:
             _log.info("gone", node=node, group=said.group)

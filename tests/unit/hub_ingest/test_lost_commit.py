@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -19,7 +20,7 @@ from lianzhen_hub.page import HubPage
 from lianzhen_hub.store import tables
 from lianzhen_hub.store.database import Database
 from lianzhen_protocol.hello import Hello
-from lianzhen_protocol.lanes import lane_of
+from lianzhen_protocol.lanes import Group, lane_of
 from unit.hub_ingest.box import NODE, NOW_MS, UpStream
 
 Result = TypeVar("Result")
@@ -41,11 +42,11 @@ class Everybody:
         assert (name, serial, found) == (NODE, "ab", True)
 
 
-def hello(stream: UpStream) -> Hello:
+def hello(stream: UpStream, group: Group | None = None) -> Hello:
     """The hello of the box that writes ``stream``."""
     return Hello(
         session=bytes(16),
-        group=lane_of(stream.key.stream).group,
+        group=group or lane_of(stream.key.stream).group,
         protocols=(1,),
         epoch=stream.key.epoch,
         parentage=None,
@@ -69,24 +70,28 @@ def losing_its_answer(work: Callable[[Connection], Result]) -> Callable[[Connect
     return done
 
 
-async def test_what_was_committed_unheard_is_not_committed_again(
-    database: Database,
-    vault: Vault,
-    outbox: Outbox,
-    tmp_path_factory: pytest.TempPathFactory,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The box repeats it, cut anew; the hub must look where it stands before it says anything."""
-    signer = Authority(tmp_path_factory.mktemp("ca")).signer()
+def an_ingest(database: Database, vault: Vault, outbox: Outbox, folder: Path) -> Ingest:
+    """One that no broker talks to."""
 
     def page(db: Connection, now_ms: int, node: str) -> HubPage:
         return HubPage(db, vault, outbox, now_ms, node)
 
     projector = Projector(vault, outbox, page, {})
-    ingest = Ingest(
-        *(database, vault, outbox, Everybody(), signer, time.time),
+    return Ingest(
+        *(database, vault, outbox, Everybody(), Authority(folder).signer(), time.time),
         *(projector, Quarantine(projector, vault, outbox, page), lambda _changed: None),
     )
+
+
+async def test_what_was_committed_unheard_is_not_committed_again(
+    database: Database,
+    vault: Vault,
+    outbox: Outbox,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The box repeats it, cut anew; the hub must look where it stands before it says anything."""
+    ingest = an_ingest(database, vault, outbox, tmp_path / "ca")
     stream = UpStream()
     stream.write(30)
     await ingest._admit([Asked(NODE, hello(stream))])

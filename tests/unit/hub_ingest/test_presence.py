@@ -1,14 +1,22 @@
 """Who is called online: whoever said hello since the hub began to listen, and nobody else."""
 
+import time
+from pathlib import Path
+
 from sqlalchemy import Connection, select
 
+from lianzhen_hub.ingest.admission import Asked
+from lianzhen_hub.ingest.downlink import Outbox
 from lianzhen_hub.ingest.intake import Intake
 from lianzhen_hub.ingest.register import Register
 from lianzhen_hub.ingest.vault import Vault
 from lianzhen_hub.store import tables
 from lianzhen_hub.store.database import Database
+from lianzhen_protocol.hello import Presence, encode
+from lianzhen_protocol.lanes import Group
+from lianzhen_protocol.topics import Channel, Direction, Topic
 from unit.hub_ingest.box import NODE, NOW_MS, UpStream
-from unit.hub_ingest.test_lost_commit import hello
+from unit.hub_ingest.test_lost_commit import an_ingest, hello
 
 
 async def test_a_hub_that_listens_anew_calls_nobody_online(
@@ -31,3 +39,18 @@ async def test_a_hub_that_listens_anew_calls_nobody_online(
         assert await database.read(states) == [("offline", NOW_MS + 1)]
     await database.write(greet)
     assert await database.read(states) == [("online", NOW_MS)]
+
+
+async def test_a_last_will_that_comes_late_asks_who_is_still_there(
+    database: Database, vault: Vault, outbox: Outbox, tmp_path: Path
+) -> None:
+    """Of a connection that the box has lost and replaced: it has nothing to say, and is there."""
+    ingest, box = an_ingest(database, vault, outbox, tmp_path / "ca"), UpStream()
+    for group in Group:
+        await ingest._admit([Asked(NODE, hello(box, group))])
+    assert ingest._calls.due(time.monotonic() + 1) == []
+    will = encode(Presence(instance=bytes(16), group=Group.BULK))
+    await ingest._left([(Topic(NODE, Direction.UP, Channel.PRESENCE), will)])
+    assert ingest._calls.due(time.monotonic() + 1) == [NODE]
+    await ingest._admit([Asked(NODE, hello(box, Group.BULK))])
+    assert ingest._calls.due(time.monotonic() + 1000) == []
