@@ -7,7 +7,7 @@ trap 'echo; exit 130' INT  # apt ends what it is doing first
 runtime_packages=(python3-venv mosquitto fonts-wqy-microhei fonts-hanazono)
 demo_packages=(dcmtk poppler-utils zbar-tools cups cups-client cups-ipp-utils dbus-daemon)
 test_packages=("${demo_packages[@]}" postgresql-15 strace faketime openssl iproute2 util-linux chromium libatomic1 libnss3-tools)
-bench_packages=(nats-server)
+bench_packages=(nats-server orthanc orthanc-dicomweb stunnel4)
 
 usage() {
   cat <<'TEXT'
@@ -62,7 +62,7 @@ install_packages() {
   export DEBIAN_FRONTEND=noninteractive
   policy=/usr/sbin/policy-rc.d cluster=/etc/postgresql-common/createcluster.d/lianzhen.conf
   ours=() servers=()
-  for package in mosquitto nats-server postgresql-common cups-daemon; do
+  for package in mosquitto nats-server orthanc stunnel4 postgresql-common cups-daemon; do
     server=${package%-common} server=${server%-daemon}
     [ "$(dpkg-query -Wf '${db:Status-Status}' $package 2>/dev/null)" = installed ] || servers+=("$server")
   done

@@ -35,8 +35,6 @@ class Pace:
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self.answers = 0
         """Chunks that the hub has said it has."""
-        self.sent_bytes = 0
-        """Of images, handed to connections, whatever became of them."""
 
     @property
     def chunk(self) -> int:
@@ -57,12 +55,13 @@ class Pace:
     def took(self, size: int, seconds: float) -> None:
         """A chunk of ``size`` was answered after ``seconds``."""
         self.answers += 1
-        if size >= MIN_CHUNK_BYTES:
-            self._rate += (size / max(seconds, 1e-4) - self._rate) / 2
+        rate = size / max(seconds, 1e-4)
+        if rate > self._rate or size > self.chunk // 2:  # small ones only show the round trip
+            self._rate += (rate - self._rate) / 2
             self._fit()
 
-    def lost(self) -> None:
-        """There was no answer: go on with less."""
+    def slow(self) -> None:
+        """There was no answer in time: go on with less."""
         self._rate = max(self._rate / 2, MIN_CHUNK_BYTES / CHUNK_SECONDS)
 
     def new_socket(self, address: tuple[Any, ...]) -> socket.socket:

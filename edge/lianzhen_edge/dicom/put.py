@@ -17,9 +17,16 @@ _TRIES: Final = 3
 
 
 class HubAway(OSError):
-    """No answer that makes sense, or one that asks for patience; another try may do."""
+    """No answer that makes sense, or one that asks for patience; another try may do.
+
+    ``reached``: somebody was there, who may be glad of some peace.
+    """
 
     code = "hub-away"
+
+    def __init__(self, text: str, *, reached: bool = True) -> None:
+        super().__init__(text)
+        self.reached = reached
 
 
 class NotYet(Exception):
@@ -118,12 +125,7 @@ class Put:
 
     async def _send(self, path: str, headers: dict[str, str], chunk: bytes) -> int:
         began = time.monotonic()
-        self._pace.sent_bytes += len(chunk)
-        try:
-            offset = await self._call("PATCH", path, headers, chunk)
-        except HubAway:
-            self._pace.lost()
-            raise
+        offset = await self._call("PATCH", path, headers, chunk)
         self._pace.took(len(chunk), time.monotonic() - began)
         self._flow.passed(int(str(offset) == headers["Upload-Length"]), len(chunk))
         return offset
@@ -138,8 +140,13 @@ class Put:
                 body = await answer.read()
                 if answer.status < 300:
                     return int(answer.headers["Upload-Offset"])
-        except (aiohttp.ClientError, OSError, TimeoutError, ValueError, KeyError) as error:
-            raise HubAway(f"the hub does not answer: {type(error).__name__}") from error
+        except TimeoutError as error:
+            self._pace.slow()
+            raise HubAway("the hub does not answer in time") from error
+        except (aiohttp.ClientError, OSError, ValueError, KeyError) as error:
+            reached = not isinstance(error, aiohttp.ClientConnectorError)
+            what = f"the hub does not answer: {type(error).__name__}"
+            raise HubAway(what, reached=reached) from error
         if answer.status == 404:
             raise NotYet
         if answer.status >= 500 or answer.status in _PATIENCE:

@@ -36,6 +36,8 @@ AT_ONCE: Final = 2
 """While one waits for the hub's answer another is on the way."""
 LARGE_BYTES: Final = 16 << 20
 """Of images that are larger only one at a time is held in memory."""
+_OFTEN_TRIES: Final = 60
+"""So many times a line that leads nowhere is tried every second; then less often."""
 _MOST_PUT_OFF: Final = 1000
 _JUST_DUE_S: Final = 1.0
 _log = Log("lianzhen.upload")
@@ -141,7 +143,8 @@ class Uploader:
             except HubAway as away:
                 _log.transition("image upload", "waits for the hub", bad=True, code=away.code)
                 attempt = 0 if self._pace.answers > before else attempt + 1
-                await asyncio.sleep(pause(attempt, base=0.5, cap=10.0))
+                often = not away.reached and attempt < _OFTEN_TRIES
+                await asyncio.sleep(pause(attempt, base=0.5, cap=1.0 if often else 10.0))
             else:
                 attempt = 0
 

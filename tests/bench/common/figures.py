@@ -24,7 +24,8 @@ TABLE = """\
 def main() -> None:
     """Write the page."""
     found = (path.read_text(encoding="utf-8") for path in sorted((DOCS / "figures").glob("*.json")))
-    page = "\n".join([HEAD, *(_bench(json.loads(text)) for text in found)])
+    benches = [json.loads(text) for text in found]
+    page = "\n".join([HEAD, *(_plain(b) if "table" in b else _bench(b) for b in benches)])
     (DOCS / "figures.md").write_text(page, encoding="utf-8")
 
 
@@ -38,6 +39,14 @@ def _bench(found: dict[str, Any]) -> str:
         TABLE,
         *(_row(name, row) for name, row in rows.items()),
         "",
+        *_tail(found),
+    ]
+    return "\n".join(lines)
+
+
+def _tail(found: dict[str, Any]) -> list[str]:
+    """Ratios, what the peers promise, and what is missing."""
+    return [
         "| ratio to | |",
         "|--|--|",
         *(f"| {name} | {value} |" for name, value in found["ratios"].items()),
@@ -47,6 +56,22 @@ def _bench(found: dict[str, Any]) -> str:
         "- Not measured: " + "; ".join(found["not_measured"]) + ".",
         "",
     ]  # fmt: skip
+
+
+def _plain(found: dict[str, Any]) -> str:
+    """Of a bench that made its table itself: rows of text, the first of them titles."""
+    titles, *rows = found["table"]
+    lines = [
+        f"## {found['bench']}",
+        "",
+        f"`./do bench {found['bench']}` on {found['machine']}. {found['what']}.",
+        "",
+        f"| {' | '.join(titles)} |",
+        "|--" * len(titles) + "|",
+        *(f"| {' | '.join(row)} |" for row in rows),
+        "",
+        *_tail(found),
+    ]
     return "\n".join(lines)
 
 
