@@ -74,7 +74,13 @@ def sole_user(folder: Path) -> Iterator[None]:
 
 
 def private_folder(path: Path, mode: int = 0o700) -> Path:
-    """``path`` as a folder with ``mode``, made if missing."""
+    """``path`` as a folder with ``mode``, made if missing, and then for good.
+
+    A file is only as durable as the names of all folders on the way to it.
+    """
+    missing = [each for each in (path, *path.parents) if not each.exists()]
     path.mkdir(mode=mode, parents=True, exist_ok=True)
+    for made in missing:
+        sync_folder(made.parent)
     path.chmod(mode)
     return path
