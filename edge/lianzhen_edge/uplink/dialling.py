@@ -15,8 +15,9 @@ _log = Log("lianzhen.uplink")
 class Dialling:
     """``run`` holds ``session`` (which ends only by a fault of the line) again and again.
 
-    While the hub is not to be reached, a bare TCP connection goes ahead (``probe``): it is given
-    up sooner than a session, and costs a hub that is just coming back next to nothing.
+    At first and while the hub is not to be reached, a bare TCP connection goes ahead (``probe``):
+    it is given up sooner than a session, at once if the program ends, and costs a hub that is just
+    coming back next to nothing.
     """
 
     def __init__(
@@ -28,7 +29,7 @@ class Dialling:
         self._name = name
         self._session, self._probe = session, probe
         self._redial = Redial()
-        self._reached = True
+        self._reached = False
         self._sooner = asyncio.Event()
 
     def worked(self) -> None:

@@ -33,6 +33,7 @@ from lianzhen_runtime.log import Log
 from lianzhen_runtime.retry import pause
 from lianzhen_runtime.signer import SignerTrust
 
+from .tail import Tail
 from .traffic import Traffic
 
 SILENT_TIMEOUTS = 3
@@ -109,7 +110,7 @@ class Link:
         self._wake = asyncio.Event()
         self._inbox: deque[tuple[Topic, bytes]] = deque()
         self._grown: set[str] = set()
-        self._sender = Sender(journal)
+        self._sender, self._tail = Sender(journal), Tail()
         self._silent = 0
         self._greeted_at = self._renew_at = 0.0
         self._session = b""
@@ -167,7 +168,7 @@ class Link:
         while True:
             opening = self._journal.opening(self._group)
             self._session, self._epoch = secrets.token_bytes(16), opening.epoch
-            self._sender = Sender(self._journal)
+            self._sender, self._tail = Sender(self._journal), Tail()
             self._sender.load(opening.streams)
             self._enter("greeting")
             greeting = Hello(
@@ -255,8 +256,10 @@ class Link:
                 return
             if timed_out:
                 continue  # all of it waits again, and nothing would wake us to send it
-            due = self._sender.deadline
-            await self._signal(line, self._renew_at if due is None else min(due, self._renew_at))
+            if copy := self._tail.take(time.monotonic(), self._sender.in_flight):
+                line.publish(*copy)
+            due = self._sender.deadline or self._renew_at
+            await self._signal(line, min(due, self._renew_at, self._tail.due))
 
     def _session_over(self, timed_out: bool) -> bool:
         """Whether it is time for a new hello (docs/protocol.md, 3.5).
@@ -285,8 +288,11 @@ class Link:
             return False
         wire = self._codec.encode(Frame(run.epoch, cut.stream, cut.first, run.before, run.records))
         size = sum(map(len, run.records))
-        line.publish(self._topic(Channel.STREAM, cut.stream), wire)
-        self._sender.sent(cut, len(run.records), size, time.monotonic())
+        topic, now = self._topic(Channel.STREAM, cut.stream), time.monotonic()
+        line.publish(topic, wire)
+        self._sender.sent(cut, len(run.records), size, now)
+        if self._group is Group.URGENT:
+            self._tail.sent(topic, wire, now)
         self.traffic.sent(cut, self._epoch, len(run.records), len(wire))
         self.status.frames += 1
         self.status.records += len(run.records)
