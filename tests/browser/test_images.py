@@ -1,5 +1,6 @@
 """Pages of images in a browser: admitted by one click while the page is open, pictures shown."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,11 @@ def test_a_stack_is_paged_through(clinic_page: Pages, site: Site, size: str) -> 
     expect(page.get_by_text("5 / 7")).to_be_visible()
     picture = page.locator(".stack > img")
     assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") == 64
-    page.get_by_role("button", name="高对比").click()
+    page.get_by_role("button", name="肺窗").click()
+    expect(picture).to_have_attribute("src", re.compile(r"/preview\?window=lung$"))
+    assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") == 64
+    slider.press("ArrowRight")  # the window stays
+    expect(picture).to_have_attribute("src", re.compile(r"/preview\?window=lung$"))
     expect(page.get_by_role("link", name="原始文件 0")).to_be_visible()
     assert_clean(page)
 
@@ -85,4 +90,10 @@ def test_images_at_the_hub_for_an_admin(hub_page: Pages, site: Site, size: str) 
     )
     assert_clean(hub_page(Role.ADMIN, "/studies", size))
     study = admin.get("/studies").body["rows"][0]["id"]
-    assert_clean(hub_page(Role.ADMIN, f"/studies/{study}", size))
+    page = hub_page(Role.ADMIN, f"/studies/{study}", size)
+    assert_clean(page)
+    if (ct := page.get_by_role("button", name="骨窗")).count():
+        ct.click()
+        shown = page.locator(".stack > img")
+        expect(shown).to_have_attribute("src", re.compile(r"window=bone$"))
+        assert shown.evaluate("image => image.decode().then(() => image.naturalWidth)") == 64

@@ -51,7 +51,8 @@ def series(folder: Path, count: int, side: int = 64) -> list[Path]:
     study, own = generate_uid(), generate_uid()
     paths = [folder / f"{number:03d}.dcm" for number in range(count)]
     for number, path in enumerate(paths):
-        ct_slice(number, study, own, side).save_as(path, enforce_file_format=True)
+        scale = {"RescaleIntercept": "-1024", "RescaleSlope": "1"}
+        ct_slice(number, study, own, side, **scale).save_as(path, enforce_file_format=True)
     return paths
 
 

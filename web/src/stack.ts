@@ -1,10 +1,13 @@
 /**
  * `<lz-stack>`: the pictures in its list as one stack to page through: wheel, arrow keys, slider,
- * and three ways to look at grey. The list stays as it is where there is no script.
+ * and ways to look at grey. `windows="lung=…|bone=…"`: VOI windows that the server applies to the
+ * values (`?window=lung`); without them contrast and brightness of the picture itself. The list
+ * stays as it is where there is no script.
  */
 class Stack extends HTMLElement {
   private pictures: HTMLImageElement[] = [];
   private at = 0;
+  private window = '';
 
   connectedCallback() {
     this.pictures = [...this.querySelectorAll<HTMLImageElement>('img')];
@@ -19,17 +22,18 @@ class Stack extends HTMLElement {
     const number = document.createElement('output');
     const row = document.createElement('div');
     row.className = 'row';
-    row.append(slider, number, ...this.looks(picture));
     frame.append(picture, row);
     this.prepend(frame);
     const show = (to: number) => {
       this.at = Math.min(Math.max(to, 0), this.pictures.length - 1);
       const one = this.pictures[this.at]!;
-      picture.src = one.src;
+      picture.src = this.window ? `${one.src}?window=${this.window}` : one.src;
       picture.alt = one.alt;
       slider.value = String(this.at);
       number.textContent = `${this.at + 1} / ${this.pictures.length}`;
     };
+    const again = () => show(this.at);
+    row.append(slider, number, ...(this.windows(again) ?? this.looks(picture)));
     slider.addEventListener('input', () => show(Number(slider.value)));
     picture.addEventListener(
       'wheel',
@@ -40,6 +44,26 @@ class Stack extends HTMLElement {
       { passive: false },
     );
     show(Math.floor(this.pictures.length / 2));
+  }
+
+  /** Buttons for the windows that the page offers; the one that is used is pressed. */
+  private windows(show: () => void): HTMLButtonElement[] | undefined {
+    const offered = this.getAttribute('windows');
+    if (!offered) return undefined;
+    const choices = [['', this.getAttribute('full') ?? ''], ...offered.split('|').map(pair)];
+    const buttons = choices.map(([name, text]) => {
+      const button = document.createElement('button');
+      button.type = 'button';
+      button.textContent = text!;
+      button.setAttribute('aria-pressed', String(name === this.window));
+      button.addEventListener('click', () => {
+        this.window = name!;
+        for (const each of buttons) each.setAttribute('aria-pressed', String(each === button));
+        show();
+      });
+      return button;
+    });
+    return buttons;
   }
 
   /** Buttons for the looks that page.css has. */
@@ -53,5 +77,7 @@ class Stack extends HTMLElement {
     });
   }
 }
+
+const pair = (text: string) => text.split('=');
 
 customElements.define('lz-stack', Stack);

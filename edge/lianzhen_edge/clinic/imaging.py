@@ -16,6 +16,7 @@ from lianzhen_protocol.imaging import ADMITTED, SENT, STORED, Instance, Study, i
 from lianzhen_protocol.people import Patient
 from lianzhen_protocol.sheets import Sheets
 from lianzhen_runtime.errors import LianzhenError
+from lianzhen_runtime.preview import WINDOWS, NoPreview
 from lianzhen_runtime.web.routes import Routes, Visit
 
 if TYPE_CHECKING:
@@ -164,13 +165,22 @@ class _Pages:
     # -- content
 
     async def preview(self, visit: Visit) -> web.StreamResponse:
-        image = self._image(visit)
+        image, window = self._image(visit), visit.query("window")
         try:
-            content = await self._box.imaging.preview(image.id)
-        except (FileNotFoundError, SealBroken) as error:
+            content = await self._picture(image, window)
+        except (FileNotFoundError, SealBroken, NoPreview) as error:
             raise NoSuchImage("there is no preview of this image") from error
         headers = {"Cache-Control": "private, max-age=3600"}
         return web.Response(body=content, content_type="image/jpeg", headers=headers)
+
+    async def _picture(self, image: Instance, window: str) -> bytes:
+        """The preview; or through a window, as long as the box holds the image."""
+        if not window:
+            return await self._box.imaging.preview(image.id)
+        shelf = self._box.journal.sheets.get(Shelf, image.id)
+        if shelf is None or window not in WINDOWS:
+            raise NoPreview("there is no such window")
+        return await self._box.imaging.view(shelf, window)
 
     async def original(self, visit: Visit) -> web.StreamResponse:
         """The Part 10 file exactly as the modality sent it."""

@@ -30,13 +30,13 @@ from lianzhen_runtime.errors import LianzhenError
 from lianzhen_runtime.files import private_folder
 from lianzhen_runtime.keys import KeyProvider
 from lianzhen_runtime.log import Log
+from lianzhen_runtime.preview import NoPreview, PreviewWorker
 from lianzhen_runtime.sealedfile import read_sealed, write_sealed
 from lianzhen_runtime.web.live import Live
 
 from . import waiting
 from .arrival import FOLDER, Admissions, Called, Caller, Kept
 from .intake import Intake
-from .preview import NoPreview, PreviewWorker
 from .room import ImageRoom, ImageShare
 from .segments import Place, SegmentReader
 from .shelf import NEW, NONE, READY, Held, Shelf
@@ -103,7 +103,7 @@ class Imaging:
         self._admissions = Admissions(self._folder)
         self._reader = SegmentReader(self._folder, self._keys)
         self.room = ImageRoom(self._folder, self._journal, self._reader, share)
-        self._worker = PreviewWorker()
+        self._worker, self._viewer = PreviewWorker(), PreviewWorker()
         self.intake = Intake(box.node, self._journal, self._reader)
         self.uploader = Uploader(self._journal, self, box.hub_line)
         self.scp = box.child("scp")
@@ -203,6 +203,10 @@ class Imaging:
         """The JPEG; FileNotFoundError while there is none."""
         return await asyncio.to_thread(self._read_preview, key)
 
+    async def view(self, shelf: Shelf, window: str) -> bytes:
+        """A JPEG through one of ``WINDOWS``, made now from the values; NoPreview, or as above."""
+        return await self._viewer.render(await self.original(shelf), window)
+
     def _read_preview(self, key: str) -> bytes:
         return b"".join(read_sealed(self._preview_path(key), self._keys, f"preview|{key}"))
 
@@ -224,6 +228,7 @@ class Imaging:
                     await self._shown.wait()
         finally:
             await self._worker.close()
+            await self._viewer.close()
 
     async def _make_preview(self, shelf: Shelf) -> None:
         try:

@@ -11,6 +11,7 @@ from pathlib import Path
 from lianzhen_hub.hub import Hub
 from lianzhen_protocol.accounts import Account, Role
 from lianzhen_runtime.http import serving
+from lianzhen_runtime.preview import PreviewWorker
 from lianzhen_runtime.web import certificate, login, staff
 from lianzhen_runtime.web.console import Console, ConsoleSettings
 from lianzhen_runtime.web.login import Doorman
@@ -51,6 +52,7 @@ class HubConsole:
             settings, HubStore(hub), hub.live, hub.now_ms, [HERE / "templates"], [HERE / "text"]
         )
         self.registry = Registry(Doorman(self.console), self._homes)
+        self._viewer = PreviewWorker()
         self.console.add(self._areas())
         hub.on_change(self._changed)
 
@@ -68,7 +70,7 @@ class HubConsole:
             money.routes(hub),
             audit.routes(hub),
             triage.routes(hub),
-            imaging.routes(hub),
+            imaging.routes(hub, self._viewer),
             vitals.routes(hub),
             opinions.routes(hub),
             signers.routes(hub),
@@ -91,6 +93,7 @@ class HubConsole:
                 yield
             finally:
                 keeping.cancel()
+                await self._viewer.close()
 
     def _pair(self) -> tuple[Path, Path]:
         settings = self._hub.settings

@@ -19,6 +19,7 @@ from lianzhen_protocol.errors import SealBroken
 from lianzhen_protocol.imaging import SAFE, Instance, Study, images_of
 from lianzhen_protocol.sheets import Sheets
 from lianzhen_runtime.errors import LianzhenError
+from lianzhen_runtime.preview import WINDOWS, NoPreview, PreviewWorker
 from lianzhen_runtime.web.routes import Routes, Visit
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 EXPERTS: Final = frozenset({Role.EXPERT})
 ADMINS: Final = frozenset({Role.ADMIN})
+_MOST_VIEWED: Final = 64 << 20
+"""Bytes of an image that is looked at through a window here."""
+
 _NEWEST: Final = 200
 
 
@@ -72,9 +76,9 @@ def _on_case(sheets: Sheets, actor: Actor, study: Study) -> bool:
     )
 
 
-def routes(hub: "Hub") -> Routes:
+def routes(hub: "Hub", viewer: PreviewWorker) -> Routes:
     """The expert's fragment, the viewer, and the bytes."""
-    found, pages = Routes(), _Pages(hub)
+    found, pages = Routes(), _Pages(hub, viewer)
 
     def changed(sheets: Collection[tuple[str, str]]) -> None:
         if any(kind in (Study.SHEET, Instance.SHEET) for kind, _ in sheets):
@@ -91,8 +95,9 @@ def routes(hub: "Hub") -> Routes:
 
 
 class _Pages:
-    def __init__(self, hub: "Hub") -> None:
+    def __init__(self, hub: "Hub", viewer: PreviewWorker) -> None:
         self._hub = hub
+        self._viewer = viewer
 
     async def newest(self, visit: Visit) -> web.StreamResponse:
         """What has come, in numbers: an admin looks after images, not at them."""
@@ -139,9 +144,20 @@ class _Pages:
 
     async def preview(self, visit: Visit) -> web.StreamResponse:
         image = await self._hub.consult(lambda sheets: self._image(sheets, visit))
-        content = await self._content(image, "preview")
+        content = await self._picture(image, visit.query("window"))
         headers = {"Cache-Control": "private, max-age=600"}
         return web.Response(body=content, content_type="image/jpeg", headers=headers)
+
+    async def _picture(self, image: Instance, window: str) -> bytes:
+        """The box's preview; or through a window, made now from the values of the original."""
+        if not window:
+            return await self._content(image, "preview")
+        if window not in WINDOWS or image.size > _MOST_VIEWED:
+            raise NoSuchImage("there is no such window of this image")
+        try:
+            return await self._viewer.render(await self._content(image, "original"), window)
+        except NoPreview as error:
+            raise NoSuchImage("there is no preview of this image") from error
 
     async def original(self, visit: Visit) -> web.StreamResponse:
         """The Part 10 file exactly as the modality sent it."""

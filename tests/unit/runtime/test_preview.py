@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from pydicom.data import get_testdata_file
 
-from lianzhen_edge.dicom import preview
-from lianzhen_edge.dicom.preview import NoPreview, PreviewWorker, render
+from lianzhen_runtime import preview
+from lianzhen_runtime.preview import WINDOWS, NoPreview, PreviewWorker, render
 from support.modality import ct_slice
 
 
@@ -32,6 +32,10 @@ def picture(jpeg: bytes) -> Image.Image:
         ("examples_jpeg2k.dcm", "RGB", (640, 480)),
         ("examples_ybr_color.dcm", "RGB", (320, 240)),
         ("ExplVR_BigEnd.dcm", "RGB", (80, 60)),
+        ("JPEGLSNearLossless_16.dcm", "L", (10, 50)),
+        ("MR_small_jp2klossless.dcm", "L", (64, 64)),
+        ("SC_rgb_jpeg_gdcm.dcm", "RGB", (100, 100)),
+        ("SC_rgb_jls_lossy_line.dcm", "RGB", (100, 100)),
     ],
 )
 def test_kinds_of_images(name: str, mode: str, size: tuple[int, int]) -> None:
@@ -40,14 +44,52 @@ def test_kinds_of_images(name: str, mode: str, size: tuple[int, int]) -> None:
     assert np.asarray(found).std() > 5  # something is to be seen
 
 
-def shades(**more: object) -> Image.Image:
-    """A preview of a slice that grows from black, left, to 4000, right."""
+def test_what_is_compressed_without_loss_looks_as_it_did_before() -> None:
+    plain = render(file("MR_small.dcm"))
+    for name in ("MR_small_jpeg_ls_lossless.dcm", "MR_small_jp2klossless.dcm", "MR_small_RLE.dcm"):
+        assert render(file(name)) == plain, name
+
+
+def shades(window: str = "", **more: object) -> Image.Image:
+    """A preview of a slice that grows from 0, left, to 4000, right."""
     out = io.BytesIO()
     image = ct_slice(1, "1.2.3", "1.2.3.4", side=64, **more)
     ramp = np.tile(np.linspace(0, 4000, 64).astype("<u2"), (64, 1))
     image.PixelData = ramp.tobytes()
     image.save_as(out, enforce_file_format=True)
-    return picture(render(out.getvalue()))
+    return picture(render(out.getvalue(), window))
+
+
+@pytest.mark.parametrize("name", WINDOWS)
+def test_a_preset_is_a_window_over_hounsfield_units(name: str) -> None:
+    """Wherever the values lie that were stored: the formula of PS3.3, C.11.2.1.2.1."""
+    center, width = WINDOWS[name]
+    for slope, intercept in ((1, -1024), (0.5, -1024)):
+        row = np.asarray(
+            shades(name, RescaleSlope=str(slope), RescaleIntercept=str(intercept), WindowCenter="9")
+        )[32]
+        values = np.linspace(0, 4000, 64).astype("<u2").astype(float) * slope + intercept
+        wanted = np.clip((values - (center - 0.5)) / (width - 1) + 0.5, 0, 1) * 255
+        plain = (wanted <= 0) | (wanted >= 255)
+        plain &= np.roll(plain, 8) & np.roll(plain, -8)  # JPEG blurs an edge within its block
+        assert np.abs(row[plain] - wanted[plain]).max(initial=0) < 6
+        assert np.abs(row - wanted).mean() < 8
+        assert row.max() > 200
+
+
+def test_a_preset_is_refused_where_values_are_no_hounsfield_units() -> None:
+    for more in ({"Modality": "MR", "RescaleIntercept": "0"}, {}, {"RescaleType": "OD"}):
+        with pytest.raises(NoPreview, match="Hounsfield"):
+            shades("lung", **more)
+
+
+def test_the_functions_of_a_window() -> None:
+    window = {"WindowCenter": "2000", "WindowWidth": "1000"}
+    exact = np.asarray(shades(VOILUTFunction="LINEAR_EXACT", **window))[32]
+    assert (exact[20] < 3, exact[44] > 252) == (True, True)
+    soft = np.asarray(shades(VOILUTFunction="SIGMOID", **window))[32]
+    assert 3 < soft[24] < 60  # a sigmoid has no edge
+    assert soft[24] < soft[32] < soft[40]
 
 
 def test_the_window_of_the_modality_is_used() -> None:
@@ -68,12 +110,14 @@ def test_without_one_the_values_own_spread_is() -> None:
     ("name", "why"),
     [
         ("reportsi.dcm", "no pixels"),
+        ("JPGExtended.dcm", "no decoder for this transfer syntax"),  # 12 bits
         ("MR_small_jpeg_ls_lossless.dcm", "no decoder for this transfer syntax"),
     ],
 )
 def test_images_that_cannot_be_shown_say_why(name: str, why: str) -> None:
+    other = file(name).replace(b"1.2.840.10008.1.2.4.80", b"1.2.840.10008.1.2.4.94")  # JPIP
     with pytest.raises(NoPreview, match=why):
-        render(file(name))
+        render(other)
 
 
 @pytest.fixture
@@ -88,6 +132,7 @@ async def test_the_worker_goes_on_after_a_bad_image_and_comes_back_when_it_was_k
 ) -> None:
     good = file("CT_small.dcm")
     assert picture(await worker.render(good)).size == (128, 128)
+    assert await worker.render(good, "lung") == render(good, "lung") != render(good)
     for bad in (b"", b"nothing of the kind", good[:5000]):
         with pytest.raises(NoPreview):
             await worker.render(bad)

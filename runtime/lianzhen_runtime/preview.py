@@ -1,8 +1,11 @@
-"""Previews: a windowed 8-bit JPEG of an image's middle frame, made in a process of its own.
+"""Pictures of images: a windowed 8-bit JPEG of the middle frame, made in a process of its own.
 
-``python -m lianzhen_edge.dicom.preview`` answers Part 10 files on standard input with JPEG on
+``python -m lianzhen_runtime.preview`` answers Part 10 files on standard input with JPEG on
 standard output, each with its length before it, and ends with its parent. What a hostile image
 does to a decoder, it does there.
+
+A window is one of VOI LUT (DICOM PS3.3, C.11.2): which values, after the modality LUT, are shown as
+black, as white, and between. It is applied to the values themselves, never to an 8-bit picture.
 """
 
 import asyncio
@@ -19,6 +22,19 @@ from lianzhen_runtime.log import Log
 
 QUALITY: Final = 75
 MAX_SIDE: Final = 1600
+OWN: Final = ""
+"""The window that the modality chose."""
+
+WINDOWS: Final = {
+    "brain": (40.0, 80.0),
+    "lung": (-600.0, 1500.0),
+    "bone": (400.0, 1800.0),
+    "soft": (50.0, 400.0),
+}
+"""Centre and width in Hounsfield units, as they are in common use (radiopaedia.org, "Windowing
+(CT)"): brain, lungs, bone, soft tissue of the abdomen."""
+
+_ORDER: Final = (OWN, *WINDOWS)
 MAX_MEMORY_BYTES: Final = 3 << 30
 TIMEOUT_SECONDS: Final = 60.0
 _FRAME = struct.Struct("<BQ")
@@ -35,16 +51,24 @@ class PreviewWorker:
 
     def __init__(self) -> None:
         self._process: asyncio.subprocess.Process | None = None
+        self._turn = asyncio.Lock()
 
-    async def render(self, file: bytes) -> bytes:
-        """JPEG of a Part 10 file. NoPreview: there is none to be had, or it took too long."""
+    async def render(self, file: bytes, window: str = OWN) -> bytes:
+        """JPEG of a Part 10 file, one at a time, through its own window or one of ``WINDOWS``.
+
+        NoPreview: there is none to be had, or it took too long.
+        """
+        async with self._turn:
+            return await self._render(file, _ORDER.index(window))
+
+    async def _render(self, file: bytes, window: int) -> bytes:
         process = self._process = self._process or await self._start()
         stdin, stdout = process.stdin, process.stdout
         if stdin is None or stdout is None:
             raise RuntimeError("a preview worker without its pipes")
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
-                stdin.write(_FRAME.pack(_GOOD, len(file)) + file)
+                stdin.write(_FRAME.pack(window, len(file)) + file)
                 await stdin.drain()
                 status, length = _FRAME.unpack(await stdout.readexactly(_FRAME.size))
                 content = await stdout.readexactly(length)
@@ -70,7 +94,7 @@ class PreviewWorker:
     @staticmethod
     async def _start() -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
-            *own_command("lianzhen_edge.dicom.preview"),
+            *own_command("lianzhen_runtime.preview"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,  # decoders write what they like
@@ -80,16 +104,19 @@ class PreviewWorker:
 # -- inside the worker
 
 
-def render(file: bytes) -> bytes:
+def render(file: bytes, window: str = OWN) -> bytes:
     """JPEG (8 bit, at most ``MAX_SIDE`` on a side) of the middle frame; NoPreview says why not."""
     from pydicom import dcmread
 
     image = dcmread(io.BytesIO(file))
     if "PixelData" not in image:
         raise NoPreview("no pixels")
+    if window and not _hounsfield(image):
+        raise NoPreview("no Hounsfield units")
     frames = int(image.get("NumberOfFrames") or 1)
     try:
-        return _jpeg(_eight_bit(image, _frame(image, frames // 2 if frames > 1 else 0)))
+        pixels = _frame(image, frames // 2 if frames > 1 else 0)
+        return _jpeg(_eight_bit(image, pixels, window))
     except (RuntimeError, NotImplementedError) as error:
         raise NoPreview("no decoder for this transfer syntax") from error
 
@@ -100,7 +127,14 @@ def _frame(image: Any, index: int) -> Any:
     return pixel_array(image, index=index)
 
 
-def _eight_bit(image: Any, pixels: Any) -> Any:
+def _hounsfield(image: Any) -> bool:
+    """Whether a preset means anything: values of a CT, in its own unit (PS3.3, C.11.1.1.2)."""
+    unit = str(image.get("RescaleType") or "HU").strip().upper()
+    scaled = "RescaleIntercept" in image or "ModalityLUTSequence" in image
+    return str(image.get("Modality")) == "CT" and unit == "HU" and scaled
+
+
+def _eight_bit(image: Any, pixels: Any, window: str) -> Any:
     """Pixels (rows, columns) or (rows, columns, 3) as bytes, windowed where they are grey."""
     import numpy as np
     from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
@@ -112,20 +146,40 @@ def _eight_bit(image: Any, pixels: Any) -> Any:
     if pixels.ndim == 3:
         return (pixels >> (int(image.BitsStored) - 8)).astype(np.uint8)
     values = apply_modality_lut(pixels, image).astype(np.float32)
-    low, high = _window(image, values)
-    scaled = np.clip((values - low) / max(high - low, 1e-6), 0, 1) * 255
-    return (255 - scaled if kind == "MONOCHROME1" else scaled).astype(np.uint8)
+    if window:
+        scaled = _voi(values, *WINDOWS[window]) * 255
+    elif image.get("VOILUTSequence"):
+        from pydicom.pixels.processing import apply_voi
+
+        table = apply_voi(values.astype(np.int32), image).astype(np.float32)
+        scaled = table / max(float(table.max()), 1.0) * 255
+    else:
+        scaled = _own(image, values) * 255
+    return (255 - scaled if kind == "MONOCHROME1" else scaled).round().astype(np.uint8)
 
 
-def _window(image: Any, values: Any) -> tuple[float, float]:
-    """What is black and what is white: the modality's first window, or the values' own spread."""
+def _own(image: Any, values: Any) -> Any:
+    """Through the modality's first window, or from the values' own spread; 0 to 1."""
     import numpy as np
 
     center, width = _first(image.get("WindowCenter")), _first(image.get("WindowWidth"))
     if center is not None and width is not None and width >= 1:
-        return center - width / 2, center + width / 2
+        return _voi(values, center, width, str(image.get("VOILUTFunction") or "LINEAR"))
     low, high = np.percentile(values, (0.5, 99.5))
-    return float(low), float(high)
+    return np.clip((values - low) / max(float(high - low), 1e-6), 0, 1)
+
+
+def _voi(values: Any, center: float, width: float, function: str = "LINEAR") -> Any:
+    """0 to 1 by the three functions of PS3.3, C.11.2.1.2 and C.11.2.1.3."""
+    import numpy as np
+
+    if function == "SIGMOID":
+        return 1 / (1 + np.exp(np.clip(-4 * (values - center) / width, -80, 80)))
+    if function == "LINEAR_EXACT":
+        return np.clip((values - center) / width + 0.5, 0, 1)
+    if width <= 1:
+        return (values > center - 0.5).astype(np.float32)
+    return np.clip((values - (center - 0.5)) / (width - 1) + 0.5, 0, 1)
 
 
 def _first(value: Any) -> float | None:
@@ -146,9 +200,9 @@ def _jpeg(pixels: Any) -> bytes:
     return out.getvalue()
 
 
-def _answer(file: bytes) -> tuple[int, bytes]:
+def _answer(file: bytes, window: str) -> tuple[int, bytes]:
     try:
-        return _GOOD, render(file)
+        return _GOOD, render(file, window)
     except NoPreview as error:
         return _NONE, str(error).encode()
     except Exception as error:  # noqa: BLE001 - one image's surprise; the next may be a good one
@@ -157,7 +211,8 @@ def _answer(file: bytes) -> tuple[int, bytes]:
 
 def _serve(source: BinaryIO, sink: BinaryIO) -> None:
     while len(head := source.read(_FRAME.size)) == _FRAME.size:
-        status, content = _answer(source.read(_FRAME.unpack(head)[1]))
+        window, length = _FRAME.unpack(head)
+        status, content = _answer(source.read(length), _ORDER[window])
         sink.write(_FRAME.pack(status, len(content)) + content)
         sink.flush()
 
