@@ -31,6 +31,12 @@ def lines(found: BoxStatus) -> Iterator[str]:
         code = f" ({link.code}: {link.detail})" if link.code else ""
         since = f" for {_age(found.now_ms - link.since_ms)}" if link.since_ms else ""
         yield f"  {link.group:8} {link.state}{since}{code}"
+        if link.set_back_records:
+            ago = _age(found.now_ms - link.set_back_ms)
+            yield (
+                f"  the hub came back at an earlier state {ago} ago: {link.set_back_records}"
+                " records that it had before are sent again"
+            )
     for share in found.storage.shares if found.storage else ():
         bound = f" of {size(share.quota)}" if share.quota else ""
         yield f"  {share.name:8} {size(share.used)}{bound}{', full' if share.full else ''}"

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import segno
 
 from lianzhen_runtime.audit_report import head_of, report
@@ -20,6 +21,7 @@ from lianzhen_runtime.commandline import (
     settings_of,
 )
 from lianzhen_runtime.errors import ConfigError
+from lianzhen_runtime.files import read_secret
 from lianzhen_runtime.program import run_program
 from lianzhen_runtime.rules import load_rules
 from lianzhen_runtime.web import owner
@@ -27,6 +29,7 @@ from lianzhen_runtime.web.look import size
 
 from . import __version__, app
 from .audit import check
+from .backup import recovery, restoring
 from .settings import DEFAULT_FILE, Settings
 from .settlement.export import yuan
 
@@ -54,6 +57,10 @@ def parser() -> argparse.ArgumentParser:
         decide = verbs.add_parser(verb, help=help_)
         decide.add_argument("node")
         decide.add_argument("--key", default="", help="which key, where several ask")
+    adopt = verbs.add_parser("adopt", help="know a box again that was enrolled after the backup")
+    adopt.add_argument("node", help="as the box's status says")
+    adopt.add_argument("--box", required=True, help="the id printed on the box")
+    adopt.add_argument("--clinic", required=True)
     log = verbs.add_parser("log", help="the newest records")
     log.add_argument("--node")
     log.add_argument("--stream")
@@ -68,6 +75,15 @@ def parser() -> argparse.ArgumentParser:
     held.add_argument("--by", default="", help="your name")
     held.add_argument("--why", default="", help="why it is released or dismissed")
     held.add_argument("--body", type=Path, help="file of the body (JSON) to apply in its stead")
+    backup = verbs.add_parser(
+        "backup", help="make a backup, verify it, and call safe what it holds"
+    )
+    backup.add_argument("folder", type=Path, help="folder of all backups")
+    verbs.add_parser("recovery-key", help="make and print the key that opens later backups")
+    back = verbs.add_parser("restore", help="make a hub out of a backup; nothing may be running")
+    back.add_argument("folder", type=Path, help="folder of all backups")
+    back.add_argument("--at", help="the name of one of them; otherwise the newest")
+    back.add_argument("--key", type=Path, required=True, help="file with the recovery key")
     verbs.add_parser("notices", help="what an admin should know")
     verbs.add_parser("status", help="the state of every part")
     ledger = verbs.add_parser("ledger", help="the accounts; and do they sum to zero?")
@@ -112,6 +128,10 @@ def _do(options: argparse.Namespace, settings: Settings) -> int:
             path = f"/nodes/{options.node}/{options.verb}"
             _ask(settings, "POST", path, params={"key": options.key})
             print(f"{options.node}: {options.verb}d")
+        case "adopt":
+            body = {"box": options.box, "clinic": options.clinic}
+            _ask(settings, "POST", f"/nodes/{options.node}/adopt", json=body)
+            print(f"{options.node} is known again, as {options.box} of {options.clinic}")
         case "account" | "reset-password":
             print("\n".join(owner.lines(options, partial(_ask, settings))))
         case "open":
@@ -121,6 +141,8 @@ def _do(options: argparse.Namespace, settings: Settings) -> int:
             return _ledger(options, settings)
         case "audit":
             return _audit(options, settings)
+        case "backup" | "recovery-key" | "restore":
+            _backup(options, settings)
         case "quarantine" if options.action not in {None, "list"}:
             _quarantine(options, settings)
         case _:
@@ -158,6 +180,24 @@ def _ledger(options: argparse.Namespace, settings: Settings) -> int:
         if not found["sound"]:
             print(f"BROKEN: {', '.join(found['wrong']) or 'the sum is not zero'}")
     return 0 if found["sound"] else 1
+
+
+def _backup(options: argparse.Namespace, settings: Settings) -> None:
+    if options.verb == "recovery-key":
+        print(_ask(settings, "POST", "/recovery-key")["key"])
+    elif options.verb == "backup":
+        wanted = {"folder": str(options.folder.absolute())}
+        patience = aiohttp.ClientTimeout(total=None)
+        made = _ask(settings, "POST", "/backup", json=wanted, timeout=patience)
+        print(f"{made['path']}: {made['records']} records, {made['image_files']} images, verified")
+    else:
+        chosen = restoring.choose(options.folder, options.at)
+        key = recovery.private_key(read_secret(options.key).decode(errors="replace"))
+        made = restoring.restore(chosen, settings.folder, settings.database_url, key)
+        when, records = _when(made.manifest.made_ms), made.manifest.records
+        print(f"{made.path}: {records} records are back, as of {when}")
+        print("start the hub: the boxes bring what came later")
+        print("what an admin did since then is to be done again: revocations first of all")
 
 
 def _quarantine(options: argparse.Namespace, settings: Settings) -> None:

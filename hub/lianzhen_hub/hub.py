@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
 from typing import Self, TypeVar
 
 from prometheus_client.core import Metric
@@ -15,6 +16,7 @@ from lianzhen_runtime.web.live import Live
 from . import __version__
 from .admin import boxes
 from .admin.boxes import NodeView
+from .backup.keeping import Backups
 from .broker.configuration import BrokerSettings
 from .broker.gate import Gate
 from .broker.mosquitto import Broker
@@ -55,6 +57,9 @@ class Hub:
         self.vault = Vault(keys, self.database)
         self.outbox = Outbox(self.vault)
         self.objects = ObjectStore(folder / "images", keys)
+        self.images_folder: Path | None = folder / "images"
+        """Where whole images lie; None where a store of its own has them."""
+        self.backups = Backups(self)
         self.fleet = Fleet(self.database, self.authority, keys, mqtt_port=settings.mqtt_port)
         self.signer = self.authority.signer()
         broker = BrokerSettings(address=settings.listen, port=settings.mqtt_port)
@@ -87,6 +92,7 @@ class Hub:
             lambda db: keep_rules(self._page(db, self.now_ms()), self.settings)
         )
         await self.fleet.sync()
+        await self.backups.begin()
         return self
 
     async def __aexit__(self, *exception: object) -> None:
@@ -190,6 +196,8 @@ class Hub:
             ingest=self.ingest.status,
             crl_age_s=min(self.broker.crl_age_s, 1e9),
             broker_pid=self.broker.pid,
+            safe=self.settings.safe,
+            backup_ms=self.backups.last_ms,
         )
 
     def metrics(self) -> Iterable[Metric]:

@@ -29,6 +29,7 @@ def metrics(
         "lianzhen_hub_broker_up": int(status.health.broker),
         "lianzhen_hub_listening": int(status.health.listening),
         "lianzhen_hub_quarantine_records": found.held,
+        "lianzhen_hub_backup_timestamp_seconds": status.backup_ms / 1000,
     }
     for name, value in gauges.items():
         yield GaugeMetricFamily(name, name.removeprefix("lianzhen_hub_"), value)

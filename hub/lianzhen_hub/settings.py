@@ -43,9 +43,10 @@ class Settings(Section, frozen=True):
     database: str | None = None
     """``postgresql://...``; without it, SQLite in the state folder."""
 
-    safe: Literal["commit"] = "commit"
+    safe: Literal["commit", "backup"] = "commit"
     """When a record counts as safe, so that its box may delete it. ``commit``: this machine's
     disk is all the safety there is, and the operator says so by leaving this setting as it is.
+    ``backup``: when it is in a backup that was verified; until then its box keeps it.
     """
 
     policies: str | None = None

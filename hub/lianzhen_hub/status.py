@@ -26,3 +26,6 @@ class HubStatus(msgspec.Struct, frozen=True, kw_only=True):
     ingest: IngestStatus
     crl_age_s: float
     broker_pid: int | None
+    safe: str = "commit"
+    backup_ms: int = 0
+    """When the last backup was verified; 0: never."""

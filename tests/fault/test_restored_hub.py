@@ -3,8 +3,11 @@
 import shutil
 from pathlib import Path
 
+import pytest
+
 from lab import lab
 from support.lab_fixtures import HubLedger, enrolled_pair, notes, put_all, rows, settled
+from support.restoring import lost_and_restored
 
 
 def copied(state: Path, to: Path) -> Path:
@@ -42,3 +45,9 @@ def test_a_restored_hub_is_told_what_it_has_lost() -> None:
             assert [detail.partition(";")[0] for detail in told] == ["receiver-behind-safe"]
         finally:
             ledger.close()
+
+
+@pytest.mark.timeout(300)
+def test_what_a_backup_lacks_the_boxes_bring_again(tmp_path: Path) -> None:
+    """On SQLite; tests/soak has the same on PostgreSQL."""
+    lost_and_restored(None, tmp_path)

@@ -84,6 +84,9 @@ class LinkStatus(msgspec.Struct, kw_only=True):
     records: int = 0
     timeouts: int = 0
     forks: int = 0
+    set_back_records: int = 0
+    """Records that the hub once had and has no more: it was restored, and they are sent again."""
+    set_back_ms: int = 0
 
 
 class Link:
@@ -204,6 +207,7 @@ class Link:
                 case Welcome(session=self._session):
                     self._clock.learn(answer.now_ms)
                     now = time.monotonic()
+                    self._compare(answer.marks)
                     effects = self._sender.welcome(answer.marks, answer.credit, now)
                     if not await self._apply(effects):
                         return False
@@ -217,6 +221,19 @@ class Link:
                     return False
                 case _:
                     pass  # of an earlier session
+
+    def _compare(self, found: Iterable[StreamMark]) -> None:
+        """Say so where the hub is back at an earlier state."""
+        marks = {mark.stream: mark.committed.seq for mark in found}
+        known = self._journal.streams(marks)
+        lost = sum(max(0, each.committed - marks[each.name]) for each in known)
+        if lost:
+            _log.warning(
+                "the hub is back at an earlier state, what it lacks is sent again",
+                group=self._group, records=lost,
+            )  # fmt: skip
+            self.status.set_back_records += lost
+            self.status.set_back_ms = int(self._clock.now() * 1000)
 
     async def _next_answer(self, line: mqtt.Session) -> Welcome | Ack | Refused | SayHello:
         while True:

@@ -71,6 +71,19 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return Verdict(actor=self.by, by=self.by, why=self.why, body=self.body)
 
 
+class NewBackup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where a backup is to be made."""
+
+    folder: str
+
+
+class Adoption(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a restored hub does not know of a box that was enrolled after its backup."""
+
+    box: str
+    clinic: str
+
+
 class Done(msgspec.Struct, frozen=True, kw_only=True):
     """It was done."""
 
@@ -88,6 +101,7 @@ def application(hub: Hub, registry: Registry) -> web.Application:
             web.post("/nodes/{node}/revoke", desk.revoke),
             web.post("/nodes/{node}/approve", desk.approve),
             web.post("/nodes/{node}/refuse", desk.refuse),
+            web.post("/nodes/{node}/adopt", desk.adopt),
             web.get("/log", desk.view(_log)),
             web.get("/streams", desk.view(lambda db, _: views.streams(db))),
             web.get("/quarantine", desk.view(lambda db, _: views.quarantine(db))),
@@ -96,6 +110,8 @@ def application(hub: Hub, registry: Registry) -> web.Application:
             web.post("/quarantine/{place}/dismiss", desk.dismiss),
             web.get("/notices", desk.view(lambda db, _: views.notices(db))),
             web.get("/records/{id}", desk.open),
+            web.post("/backup", desk.backup),
+            web.post("/recovery-key", desk.recovery_key),
             web.get("/ledger", desk.view(lambda db, _: money.of_ledger(db))),
             web.get("/ledger/export", desk.export),
             web.post("/ledger/{claim}/reverse", desk.reverse),
@@ -125,6 +141,11 @@ class _Desk:
     async def revoke(self, request: web.Request) -> web.Response:
         wanted = await _body(request, Revocation)
         await self._hub.revoke(request.match_info["node"], wanted.reason)
+        return json_answer(Done())
+
+    async def adopt(self, request: web.Request) -> web.Response:
+        wanted = await _body(request, Adoption)
+        await self._hub.fleet.adopt(request.match_info["node"], wanted.box, wanted.clinic)
         return json_answer(Done())
 
     async def approve(self, request: web.Request) -> web.Response:
@@ -171,6 +192,15 @@ class _Desk:
 
     async def nodes(self, _request: web.Request) -> web.Response:
         return json_answer(await self._hub.boxes())
+
+    async def backup(self, request: web.Request) -> web.Response:
+        wanted = await _body(request, NewBackup)
+        return json_answer(await self._hub.backups.make(wanted.folder))
+
+    async def recovery_key(self, _request: web.Request) -> web.Response:
+        key = self._hub.backups.recovery_key()
+        await self._hub.transact(lambda page: page.audit("admin", "change", "backup/recovery-key"))
+        return json_answer({"key": key})
 
     async def export(self, _request: web.Request) -> web.Response:
         text = await self._hub.database.read(lambda db: list(beancount(ledger.everything(db))))

@@ -304,6 +304,12 @@ class Authority:
         return certificate.issuer == self.root.subject and begin <= now < end - (end - begin) / 3
 
 
+def common_name(certificate: x509.Certificate) -> str:
+    """Whose it is; "" if it does not say."""
+    found = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(found[0].value) if found else ""
+
+
 def spki_der(key: _PublicKey) -> bytes:
     """A public key as DER SubjectPublicKeyInfo, points uncompressed."""
     return key.public_bytes(

@@ -26,17 +26,16 @@ from lianzhen_protocol.claims import (
     RekeyRequest,
     box_id,
 )
-from lianzhen_protocol.identity import NodeId
+from lianzhen_protocol.identity import NodeId, node_id
 from lianzhen_runtime.keys import KeyProvider
 from lianzhen_runtime.log import Log
 from lianzhen_runtime.tls import Clock
 
 from . import claims, renewal
-from .authority import NODE_LIFE, Authority, serial_text
+from .authority import NODE_LIFE, Authority, common_name, serial_text
 from .desk import ACTIVE, CURRENT, ISSUED, REVOKED, SUPERSEDED, Desk, Terms, moment
 from .errors import (
     CertificateMissing,
-    CertificateUnknown,
     FleetError,
     NodeRevoked,
     NodeUnknown,
@@ -153,13 +152,15 @@ class Fleet:
         """The node that a certificate in good standing belongs to; FleetError says why not."""
         if peer_der is None:
             raise CertificateMissing
-        serial = serial_text(x509.load_der_x509_certificate(peer_der).serial_number)
+        peer = x509.load_der_x509_certificate(peer_der)
+        serial = serial_text(peer.serial_number)
         query = select(certificate.c.node, certificate.c.state)
         row = await self._database.read(
             lambda link: link.execute(query.where(certificate.c.serial == serial)).one_or_none()
         )
-        if row is None:
-            raise CertificateUnknown
+        if row is None:  # a hub that was restored may have given it out all the same
+            await self.used(common_name(peer), serial)
+            return NodeId(common_name(peer))
         if row.state not in (ISSUED, CURRENT):
             await self.used(row.node, serial)  # tells the admins of a copied card, and raises
         if not self.is_active(row.node):
@@ -172,6 +173,18 @@ class Fleet:
         key = requested_key(request.csr)
         answer = await self._write(lambda desk: renewal.reapprove(desk, request, key))
         return None if answer is None else _given(answer, "re-approved")
+
+    async def adopt(self, name: str, box: str, clinic: str) -> None:
+        """Take in a box that was enrolled after the backup that this hub was restored from.
+
+        Only one whose certificate is of our authority gets as far as to need it. NodeUnknown for
+        a name that is none, or of a hub that was never restored.
+        """
+        found = await self._write(lambda desk: renewal.adopt(desk, node_id(name), box, clinic))
+        if isinstance(found, FleetError):
+            raise found
+        await self.sync()
+        _log.info("adopted", node=name, clinic=clinic)
 
     async def approve(self, name: str, key: str = "") -> None:
         """An admin's yes; ``key`` names one by its first hex digits where several wait."""

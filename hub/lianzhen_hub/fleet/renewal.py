@@ -11,10 +11,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy import Row, func, insert, select, update
 
-from lianzhen_hub.store.tables import approval, certificate
+from lianzhen_hub.store.tables import approval, backup_run, certificate, node
 from lianzhen_protocol.claims import Issued, ReapprovalRequest, reapproval_challenge
 
-from .authority import serial_text, spki_der
+from .authority import common_name, serial_text, spki_der
 from .desk import ACTIVE, CURRENT, ISSUED, REVOKED, SUPERSEDED, Desk
 from .errors import (
     CertificateUnknown,
@@ -35,7 +35,7 @@ _ASK_AGAIN_S: Final = 3600
 
 def use(desk: Desk, name: str, serial: str) -> bool | FleetError:
     """A certificate shows itself at work. True if this is its first use, which retires others."""
-    row = desk.certificate(serial)
+    row = desk.certificate(serial) or _adopted(desk, name, serial)
     if row is None or row.node != name:
         return CertificateUnknown()
     if (refusal := _standing(desk, row)) is not None:
@@ -46,6 +46,44 @@ def use(desk: Desk, name: str, serial: str) -> bool | FleetError:
     change = update(certificate).where(certificate.c.serial == serial)
     desk.connection.execute(change.values(state=CURRENT))
     return True
+
+
+def adopt(desk: Desk, name: str, box: str, clinic: str) -> FleetError | None:
+    """Write down a node that the backup did not have; its certificate follows as it shows it."""
+    if desk.node(name) is not None:
+        return NodeUnknown(f"node {name} is known already")
+    if not _was_restored(desk):
+        return NodeUnknown("this hub was never restored: print a claim instead")
+    row = {"id": name, "box": box, "clinic": clinic, "status": ACTIVE, "enrolled_ms": desk.now_ms}
+    desk.connection.execute(insert(node).values(row))
+    return None
+
+
+def _was_restored(desk: Desk) -> bool:
+    restored = select(backup_run.c.id).where(backup_run.c.kind == "restore").limit(1)
+    return desk.connection.execute(restored).one_or_none() is not None
+
+
+def _adopted(desk: Desk, name: str, serial: str) -> Row[Any] | None:
+    """A certificate that this hub gave out after the backup that it was restored from.
+
+    Whoever shows it was let in by TLS, so our authority issued it; what it replaced is in the
+    database, and is retired by its first use.
+    """
+    if desk.node(name) is None or not _was_restored(desk):
+        return None
+    row = {
+        "serial": serial,
+        "node": name,
+        "spki_sha256": b"",
+        "not_after_ms": desk.now_ms + int(desk.terms.lifetime.total_seconds() * 1000),
+        "state": ISSUED,
+        "pem": "",
+    }
+    desk.connection.execute(insert(certificate).values(row))
+    detail = f"certificate {serial} was given out after the backup that this hub came from"
+    desk.notice("certificate-adopted", name, detail)
+    return desk.certificate(serial)
 
 
 def _standing(desk: Desk, row: Row[Any]) -> FleetError | None:
@@ -66,7 +104,7 @@ def rekey(
 ) -> Issued | FleetError:
     """The next certificate, for who holds the present one."""
     serial = serial_text(peer.serial_number)
-    row = desk.certificate(serial)
+    row = desk.certificate(serial) or _adopted(desk, common_name(peer), serial)
     if row is None:
         return CertificateUnknown()
     used = use(desk, row.node, serial)
@@ -83,7 +121,7 @@ def reapprove(
 ) -> Issued | FleetError | None:
     """An expired box asks with its old key. None while no admin has answered."""
     row = _old_certificate(desk, request)
-    if row is None or not _signed(row.pem, request, key):
+    if row is None or not row.pem or not _signed(row.pem, request, key):
         return ReapprovalRefused()
     if (refusal := _standing(desk, row)) is not None:
         return refusal

@@ -18,6 +18,8 @@ from lianzhen_protocol.imaging import (
 from lianzhen_protocol.joins import patient_of
 from lianzhen_protocol.records import Body, Record
 
+from .unsafe import ImageUnsafe
+
 
 def apply(page: HubPage, record: Record, body: Body) -> None:
     """One record of a box; RecordError for what only the hub may say."""
@@ -42,7 +44,11 @@ def _again(page: HubPage, key: str) -> None:
 
 
 def receipt(page: HubPage, instance: Instance) -> None:
-    """Tell the box that the hub has an image, whole and durable."""
+    """Tell the box that the hub has an image, whole and durable; not before a backup has it,
+    where that is what counts.
+    """
+    if page.get(ImageUnsafe, instance.id) is not None:
+        return
     body = ImageReceived(
         instance=instance.id, sha256=instance.sha256, received_ms=instance.received_ms
     )

@@ -30,6 +30,7 @@ from .errors import ChunkCut, ImageUnannounced, UploadDiffers
 from .meanings import receipt
 from .store import Chunk, ObjectStore
 from .stores import Name, Part
+from .unsafe import ImageUnsafe
 
 MAX_CHUNK_BYTES: Final = 1 << 20
 MAX_PREVIEW_BYTES: Final = 4 << 20
@@ -78,7 +79,10 @@ class Uploads:
         if not whole:
             raise ChunkCut(f"the line ended within this chunk; go on at byte {reached}")
         if reached == wanted.length:
-            await self._hub.transact(lambda page: commit(page, wanted.name, wanted.length))
+            at_once = self._hub.settings.safe == "commit"
+            await self._hub.transact(
+                lambda page: commit(page, wanted.name, wanted.length, at_once=at_once)
+            )
         return _at(reached)
 
     async def _wanted(self, request: web.Request, certificate: bytes | None) -> _Wanted:
@@ -96,8 +100,11 @@ class Uploads:
         return _Wanted(Name(node, key, part), digest, length)
 
 
-def commit(page: HubPage, name: Name, length: int) -> None:
-    """What is durable in the store takes effect, once; a receipt that got lost is given again."""
+def commit(page: HubPage, name: Name, length: int, *, at_once: bool = True) -> None:
+    """What is durable in the store takes effect, once; a receipt that got lost is given again.
+
+    Not ``at_once``: the receipt waits for a backup that holds the image.
+    """
     instance = page.get(Instance, name.key)
     if instance is None:
         raise ImageUnannounced("no manifest of this image has come from this box")
@@ -106,7 +113,8 @@ def commit(page: HubPage, name: Name, length: int) -> None:
             page.put(msgspec.structs.replace(instance, preview=length))
         return
     body = ImageReceived(instance=name.key, sha256=instance.sha256, received_ms=page.now_ms)
-    imaging.received(page, body)
+    if imaging.received(page, body) and not at_once:
+        page.put(ImageUnsafe(id=name.key, node=name.node, at_ms=page.now_ms))
     known = page.get(Instance, name.key)
     if known is not None and known.state == SAFE:
         receipt(page, known)

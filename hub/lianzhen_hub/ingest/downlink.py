@@ -284,6 +284,10 @@ class Downlink:
                 _log.error("a record to go down is damaged", node=node, code=error.code)
                 await self._fork(node)
                 continue
+            if _is_ahead(hello, mirror.epoch, {stream.name for stream in streams}):
+                _log.warning("a box has down streams that we lack, forking", node=node)
+                await self._fork(node)
+                continue
             mirror.sender.load(streams)
             known = {
                 mark.stream: StreamMark(mark.stream, mark.committed, mark.committed.seq)
@@ -301,14 +305,16 @@ class Downlink:
             self._pump(mirror)
             return
 
-    async def acknowledged(self, node: NodeId, ack: Ack) -> None:
-        """A box has committed something."""
+    async def acknowledged(self, node: NodeId, ack: Ack) -> bool:
+        """A box has committed something. False: it has another history, and must say hello."""
         mirror = self._boxes.get(node)
         if mirror is None or ack.session != mirror.session or ack.epoch != mirror.epoch:
-            return
+            return True
         effects = mirror.sender.ack(ack.marks, ack.credit, time.monotonic())
-        if await self._apply(mirror, effects):
-            self._pump(mirror)
+        if not await self._apply(mirror, effects):
+            return False
+        self._pump(mirror)
+        return True
 
     async def nudge(self, nodes: Iterable[NodeId]) -> None:
         """Something was appended for these boxes: send it to those that are there."""
@@ -369,3 +375,11 @@ class Downlink:
             self._send(mirror.node, cut.stream, self._codec.encode(frame))
             size = sum(map(len, entries))
             mirror.sender.sent(cut, len(entries), size, time.monotonic())
+
+
+def _is_ahead(hello: Hello, epoch: Epoch, ours: set[str]) -> bool:
+    """Whether a box has records of this epoch in a stream that a restored hub never began."""
+    return any(
+        mark.epoch == epoch and mark.committed.seq and mark.stream not in ours
+        for mark in hello.down
+    )

@@ -5,7 +5,7 @@ after the transaction has been committed.
 """
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from sqlalchemy import Connection, select
@@ -108,6 +108,7 @@ class Intake:
                 connection,
                 tables.mark,
                 [_mark_row(*item, now_ms) for item in outcome.moved.items()],
+                rising="safe",
             )
         return outcome._replace(records=count)
 
@@ -122,6 +123,19 @@ class Intake:
     def doubt(self) -> None:
         """Read every mark again: a commit whose answer was lost may have happened all the same."""
         self._marks = {}
+
+    def marks_of(
+        self, connection: Connection, live: Collection[tuple[NodeId, Epoch]]
+    ) -> dict[StreamKey, StreamMark]:
+        """Every mark of these epochs, as an acknowledgement says it."""
+        table = tables.mark
+        found: dict[StreamKey, StreamMark] = {}
+        for node, epoch in live:
+            query = select(table).where(table.c.node == node, table.c.epoch == epoch)
+            for row in connection.execute(query):
+                at = Position(row.committed, bytes(row.hash))
+                found[StreamKey(node, epoch, row.stream)] = StreamMark(row.stream, at, row.safe)
+        return found
 
     def mark(self, connection: Connection, key: StreamKey) -> Mark:
         """Where a stream stands; at its genesis if nothing of it came yet."""

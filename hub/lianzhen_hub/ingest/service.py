@@ -146,6 +146,7 @@ class Ingest:
         self._projector = projector
         self.quarantine = quarantine
         self._changed = changed
+        self._safer = False
         self.downlink = Downlink(database, outbox, self._send_down)
         self.status = IngestStatus()
         self.traffic = Traffic()
@@ -208,6 +209,19 @@ class Ingest:
         absent = [node for node in nodes if not self._sessions.of(node, Group.URGENT)]
         self._calls.want(absent, time.monotonic())
 
+    def made_safe(self) -> None:
+        """The safe marks moved in the database: the boxes that are there are told."""
+        self._safer = True
+        self._wake.set()
+
+    async def _tell_safe(self) -> None:
+        """Between two batches of frames: no mark that is told here is behind one told before."""
+        self._intake.doubt()
+        live = {(node, session.epoch) for node, session in self._sessions}
+        marks = await self._database.write(lambda db: self._intake.marks_of(db, live))
+        self._safer = False
+        self._acknowledge(Outcome(marks, {}, [], 0))
+
     def _step(self, db: Connection) -> Step:
         return self._projector.step(db, self._now_ms())
 
@@ -219,6 +233,8 @@ class Ingest:
                     async with asyncio.timeout(_TICK_SECONDS):
                         await self._wake.wait()
             self._tick()
+            if self._safer:
+                await self._durably(self._tell_safe)
             if line.closed.done():
                 line.closed.result()
             for channel, batch in groupby(self._take(), key=lambda item: item[0].channel):
@@ -349,7 +365,8 @@ class Ingest:
                 if not self._admission.ask(topic.node, hello):
                     self.status.turned[BUSY] += 1
             case Channel.ACK, Ack() as ack:
-                await self.downlink.acknowledged(topic.node, ack)
+                if not await self.downlink.acknowledged(topic.node, ack):
+                    self._calls.want([topic.node], time.monotonic())
             case _, None:
                 pass
             case _:

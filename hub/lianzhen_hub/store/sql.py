@@ -13,11 +13,20 @@ from sqlalchemy import Connection, Table
 Row = Mapping[str, Any]
 
 
-def upsert(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
-    """Insert ``rows``, all with the same columns; where the key exists, take the new values."""
+def upsert(
+    connection: Connection, table: Table, rows: Sequence[Row], *, rising: str | None = None
+) -> None:
+    """Insert ``rows``, all with the same columns; where the key exists, take the new values.
+
+    Of the column ``rising`` the greater one: somebody else may have raised it meanwhile.
+    """
     if rows:
         keys = {column.name for column in table.primary_key}
-        changed = ", ".join(f'"{name}" = excluded."{name}"' for name in rows[0] if name not in keys)
+        new = {name: f'excluded."{name}"' for name in rows[0] if name not in keys}
+        if rising is not None:
+            old, fresh = f'"{table.name}"."{rising}"', new[rising]
+            new[rising] = f"CASE WHEN {fresh} > {old} THEN {fresh} ELSE {old} END"
+        changed = ", ".join(f'"{name}" = {value}' for name, value in new.items())
         listed = ", ".join(f'"{name}"' for name in keys)
         action = f"ON CONFLICT ({listed}) DO UPDATE SET {changed}"
         _execute(connection, table, tuple(rows[0]), action, rows)

@@ -326,6 +326,18 @@ transfer = Table(
     CheckConstraint("debit <> credit", name="transfer_between_two"),
 )
 
+# -- backups that were made, and restored
+
+backup_run = Table(
+    "backup_run",
+    metadata,
+    Column("id", _Counter, primary_key=True, autoincrement=True),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("kind", String(8), nullable=False),  # backup | restore
+    Column("name", String(32), nullable=False),
+    Column("records", BigInteger, nullable=False),
+)
+
 # -- what an admin is told
 
 notice = Table(

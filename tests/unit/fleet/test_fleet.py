@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from sqlalchemy import select
 
+from lianzhen_hub.backup.keeping import RESTORE, note_run
 from lianzhen_hub.fleet.authority import serial_text, spki_der
 from lianzhen_hub.fleet.errors import (
     CertificateMissing,
@@ -312,6 +313,39 @@ async def test_a_renewal_without_or_with_an_unknown_certificate(hub: Parts) -> N
         await hub.fleet.rekey(
             stranger.public_bytes(serialization.Encoding.DER), RekeyRequest(csr=csr(new_key()))
         )
+
+
+async def test_a_restored_hub_knows_again_what_it_gave_out_after_the_backup(hub: Parts) -> None:
+    mine, _ = await enrolled(hub)
+    key = new_key()
+    later = hub.authority.issue_node(key.public_key(), mine.node)
+    shown = later.public_bytes(serialization.Encoding.DER)
+    number = f"{later.serial_number:x}"
+    with pytest.raises(CertificateUnknown):
+        await hub.fleet.used(mine.node, number)
+    await hub.database.write(lambda db: note_run(db, RESTORE, 1, "backup", 7))
+    assert await hub.fleet.holder(shown) == mine.node
+    with pytest.raises(StaleKey):  # the one before it, on an old card
+        await hub.fleet.used(mine.node, serial(mine))
+    next_key = new_key()
+    renewed = await hub.fleet.rekey(shown, RekeyRequest(csr=csr(next_key)))
+    assert loaded(renewed).public_key() == next_key.public_key()
+    assert "certificate-adopted" in await hub.notices()
+
+
+async def test_a_box_that_was_enrolled_after_the_backup_is_adopted(hub: Parts) -> None:
+    name = "n0000000000ab"
+    made = hub.authority.issue_node(new_key().public_key(), name)
+    with pytest.raises(NodeUnknown, match="never restored"):
+        await hub.fleet.adopt(name, "BX-9", "clinic")
+    await hub.database.write(lambda db: note_run(db, RESTORE, 1, "backup", 7))
+    with pytest.raises(CertificateUnknown):
+        await hub.fleet.used(name, f"{made.serial_number:x}")
+    await hub.fleet.adopt(name, "BX-9", "clinic")
+    assert hub.fleet.is_active(name)
+    assert await hub.fleet.used(name, f"{made.serial_number:x}")
+    with pytest.raises(NodeUnknown, match="known already"):
+        await hub.fleet.adopt(name, "BX-9", "clinic")
 
 
 # -- the end, and re-approval

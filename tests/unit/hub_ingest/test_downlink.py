@@ -4,8 +4,9 @@ import asyncio
 import threading
 import time
 
+import msgspec
 import pytest
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, delete, select, update
 
 from lianzhen_hub.ingest import downlink
 from lianzhen_hub.ingest.downlink import Downlink, Outbox
@@ -260,6 +261,35 @@ async def test_a_restored_hub_finds_the_box_ahead_and_sends_all_anew(hub: Hub) -
     assert texts(hub.box.entries[lost, RECEIPTS]) == ["a", "b"]
     await hub.acknowledged()
     assert await hub.streams() == {RECEIPTS: (1, 1, 0)}
+
+
+async def test_a_restored_hub_finds_the_box_ahead_in_a_stream_that_it_never_began(
+    hub: Hub,
+) -> None:
+    await hub.append("receipt")
+    await hub.append("wake", "up", stream=ALARM)
+    await hub.opened()
+    old = await hub.epoch()
+    mine = (tables.down_stream.c.stream == ALARM, tables.down.c.stream == ALARM)
+    await hub.database.write(lambda db: db.execute(delete(tables.down_stream).where(mine[0])))
+    await hub.database.write(lambda db: db.execute(delete(tables.down).where(mine[1])))
+    await hub.opened()
+    assert await hub.epoch() != old
+    await hub.append("again", stream=ALARM)
+    await hub.downlink.nudge([NODE])
+    assert await hub.received(ALARM) == ["again"]
+
+
+async def test_a_hub_that_learns_it_from_an_acknowledgement_wants_a_hello(hub: Hub) -> None:
+    await hub.append("one")
+    await hub.opened()
+    position = Position(1, bytes(32))
+    forged = hub.box.ack()
+    mark = msgspec.structs.replace(forged.marks[0], committed=position)
+    assert not await hub.downlink.acknowledged(NODE, msgspec.structs.replace(forged, marks=(mark,)))
+    assert await hub.downlink.acknowledged(NODE, forged)  # of a session that is over
+    await hub.opened()
+    assert await hub.received() == ["one"]
 
 
 async def test_a_restored_hub_that_wrote_on_finds_that_histories_differ(hub: Hub) -> None:

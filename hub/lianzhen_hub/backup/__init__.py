@@ -1,0 +1,1 @@
+"""A copy from which a hub comes back: made while it runs, verified, and then called safe."""
