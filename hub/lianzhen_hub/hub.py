@@ -23,7 +23,7 @@ from .broker.mosquitto import Broker
 from .consultations.presence import Presence
 from .fleet.authority import Authority
 from .fleet.fleet import Fleet
-from .imaging.store import ObjectStore
+from .imaging.store import FOLDER, ObjectStore, image_store
 from .ingest.downlink import Outbox
 from .ingest.projector import Projector
 from .ingest.quarantine import HeldRecord, Place, Quarantine, Verdict
@@ -56,8 +56,8 @@ class Hub:
         keys = FileKeys(folder / "keys")
         self.vault = Vault(keys, self.database)
         self.outbox = Outbox(self.vault)
-        self.objects = ObjectStore(folder / "images", keys)
-        self.images_folder: Path | None = folder / "images"
+        self.objects = ObjectStore(folder / FOLDER, keys, image_store(settings))
+        self.images_folder = folder / FOLDER if settings.images is None else None
         """Where whole images lie; None where a store of its own has them."""
         self.backups = Backups(self)
         self.fleet = Fleet(self.database, self.authority, keys, mqtt_port=settings.mqtt_port)

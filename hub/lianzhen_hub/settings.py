@@ -1,5 +1,6 @@
 """The hub's configuration file, ``/etc/lianzhen/hub.toml``."""
 
+import re
 import socket
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,6 +12,8 @@ from lianzhen_runtime.config import Section
 from .store.database import sqlite_url
 
 DEFAULT_FILE = Path("/etc/lianzhen/hub.toml")
+
+_BUCKET = re.compile(r"s3://[a-z0-9.-]{3,63}(/.*)?")
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 
@@ -43,6 +46,14 @@ class Settings(Section, frozen=True):
     database: str | None = None
     """``postgresql://...``; without it, SQLite in the state folder."""
 
+    images: str | None = None
+    """``s3://bucket/prefix``; without it, the folder ``images`` in the state folder."""
+
+    images_endpoint: str | None = None
+    """URL of an S3-compatible store; without it, AWS's own."""
+
+    images_region: str = "us-east-1"
+
     safe: Literal["commit", "backup"] = "commit"
     """When a record counts as safe, so that its box may delete it. ``commit``: this machine's
     disk is all the safety there is, and the operator says so by leaving this setting as it is.
@@ -63,6 +74,10 @@ class Settings(Section, frozen=True):
     def __post_init__(self) -> None:
         if bool(self.console_certificate) != bool(self.console_key):
             raise ValueError("console_certificate and console_key belong together")
+        if self.images is not None and not re.fullmatch(
+            r"s3://[a-z0-9.-]{3,63}(/.*)?", self.images
+        ):
+            raise ValueError("images is s3://bucket/prefix, or not there at all")
 
     @property
     def folder(self) -> Path:

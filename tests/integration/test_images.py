@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 
 from lab import BoxProgram, HubProgram, Lab, free_ports, wait_until
 from lianzhen_hub.imaging.store import ObjectStore
-from lianzhen_hub.imaging.stores import Name
+from lianzhen_hub.imaging.stores import FileStore, Name
 from lianzhen_hub.ingest.vault import Vault
 from lianzhen_hub.store.database import Database, sqlite_url
 from lianzhen_hub.store.sheets import HubSheets
@@ -67,7 +67,8 @@ class Site:
         return {image.sop_uid for image in self.at_hub() if image.state == SAFE}
 
     def original(self, image: Instance) -> bytes:
-        store = ObjectStore(self.hub.state / "images", FileKeys(self.hub.state / "keys"))
+        folder, keys = self.hub.state / "images", FileKeys(self.hub.state / "keys")
+        store = ObjectStore(folder, keys, FileStore(folder))
         return b"".join(store.read(Name(image.node, image.id, "original")))
 
     def scp_pid(self) -> int | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
+import msgspec
 from sqlalchemy import func, select
 
 from lianzhen_hub.app import public
@@ -76,9 +77,10 @@ class ImageHub:
 
 
 @asynccontextmanager
-async def image_hub(folder: Path) -> AsyncIterator[ImageHub]:
+async def image_hub(folder: Path, **settings: str) -> AsyncIterator[ImageHub]:
     """One that listens."""
-    async with Hub(Settings(state=str(folder), names=("127.0.0.1",))) as hub:
+    found = {"state": str(folder), "names": ("127.0.0.1",)} | settings
+    async with Hub(msgspec.convert(found, Settings)) as hub:
         pair = hub.authority.issue_hub(["127.0.0.1"]).path
         context = tls.server_context(pair, pair, hub.authority.ca_pem)
         async with serving(public(hub), tls=context) as port:

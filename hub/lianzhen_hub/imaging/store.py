@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from lianzhen_hub.settings import Settings
 from lianzhen_runtime.files import private_folder
 from lianzhen_runtime.keys import KeyProvider
 from lianzhen_runtime.sealedfile import SealedWriter, open_sealed
@@ -23,6 +24,7 @@ from lianzhen_runtime.sealedfile import SealedWriter, open_sealed
 from .errors import ChunkDiffers, DigestDiffers, OffsetConflict, StoreAway
 from .stores import FileStore, Name, Store, durable_folder
 
+FOLDER: Final = "images"
 _OPEN: Final = 16
 """Uploads that are kept open between two chunks."""
 
@@ -93,10 +95,10 @@ class _Upload:
 class ObjectStore:
     """On the event loop; files and the store are touched in threads."""
 
-    def __init__(self, folder: Path, keys: KeyProvider, store: Store | None = None) -> None:
+    def __init__(self, folder: Path, keys: KeyProvider, store: Store) -> None:
         self._folder = private_folder(folder)
         self._keys = keys
-        self._store: Store = FileStore(folder) if store is None else store
+        self._store = store
         self._open: OrderedDict[tuple[Name, str], _Upload] = OrderedDict()
         self._locks: dict[Name, tuple[asyncio.Lock, list[None]]] = {}
         self._closed = False
@@ -202,6 +204,16 @@ class ObjectStore:
             wanted.pop()
             if not wanted:
                 self._locks.pop(name, None)
+
+
+def image_store(settings: Settings) -> Store:
+    """Where whole objects are kept, by configuration."""
+    files = FileStore(settings.folder / FOLDER)
+    if settings.images is None:
+        return files
+    from .s3 import S3Store  # its library is large, and only here
+
+    return S3Store(settings.images, settings.images_endpoint, settings.images_region, files)
 
 
 def _owner(name: Name) -> str:

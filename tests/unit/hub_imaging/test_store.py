@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lianzhen_hub.imaging.errors import ChunkDiffers, DigestDiffers, OffsetConflict
 from lianzhen_hub.imaging.store import Chunk, ObjectStore
-from lianzhen_hub.imaging.stores import Name
+from lianzhen_hub.imaging.stores import FileStore, Name
 from lianzhen_runtime.keys import FileKeys
 
 CONTENT = hashlib.shake_256(b"an image").digest(1000)
@@ -26,6 +26,10 @@ def chunk(offset: int, size: int, *, wrong: bool = False, cut: int | None = None
     if wrong and content:
         content = bytes([content[0] ^ 1]) + content[1:]
     return Chunk(offset, content, reached) if cut is None else Chunk(offset, content[:cut], None)
+
+
+def opened(folder: Path, keys: FileKeys) -> ObjectStore:
+    return ObjectStore(folder / "images", keys, FileStore(folder / "images"))
 
 
 steps = st.lists(
@@ -48,7 +52,7 @@ def test_an_image_is_right_or_not_there(tmp_path: Path, steps: list[tuple[str, i
 async def story(tmp_path: Path, steps: list[tuple[str, int]]) -> None:
     keys = FileKeys(tmp_path / "keys")
     name = Name("n0123456789ab", os.urandom(16).hex(), "original")
-    store = ObjectStore(tmp_path / "images", keys)
+    store = opened(tmp_path, keys)
     for what, size in steps:
         offset = await store.offset(name, DIGEST, len(CONTENT))
         try:
@@ -57,7 +61,7 @@ async def story(tmp_path: Path, steps: list[tuple[str, int]]) -> None:
                     store.close()
                     if what == "torn":
                         tear(tmp_path / "images", size)
-                    store = ObjectStore(tmp_path / "images", keys)
+                    store = opened(tmp_path, keys)
                 case "elsewhere":
                     await store.append(name, DIGEST, chunk(offset + size, 5), len(CONTENT))
                 case _:
@@ -93,7 +97,7 @@ async def sent_on(store: ObjectStore, name: Name) -> None:
 
 async def test_what_was_wrong_in_a_chunk_that_was_cut_is_found_by_the_next(tmp_path: Path) -> None:
     name = Name("n0123456789ab", "0" * 32, "original")
-    store = ObjectStore(tmp_path / "images", FileKeys(tmp_path / "keys"))
+    store = opened(tmp_path, FileKeys(tmp_path / "keys"))
     assert await store.append(name, DIGEST, chunk(0, 300), len(CONTENT)) == 300
     assert await store.append(name, DIGEST, chunk(300, 300, wrong=True, cut=200), 1000) == 500
     with pytest.raises(ChunkDiffers):
