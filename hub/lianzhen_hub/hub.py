@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable
-from pathlib import Path
 from typing import Self, TypeVar
 
 from prometheus_client.core import Metric
