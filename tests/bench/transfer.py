@@ -25,7 +25,7 @@ _TESTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(_TESTS), str(_TESTS.parent / "deploy")]
 
 from bench.common.child import Child  # noqa: E402
-from bench.common.measure import CpuMeter, machine, syncs_per_second  # noqa: E402
+from bench.common.measure import CpuMeter, cpu_seconds, machine, syncs_per_second  # noqa: E402
 from bench.common.study import study  # noqa: E402
 from bench.common.wan import Shape, Wan  # noqa: E402
 from bench.peers import orthanc  # noqa: E402
@@ -38,7 +38,7 @@ _NOT_COMPARED = (
     "a real network: TCP's handshake, slow start and retransmission; a cut resets connections",
     "Orthanc's transfers accelerator, which Debian does not have",
     "days between (tests/fault/test_upload_cuts.py has the years, not the waiting)",
-    "CPU of the same work: ours is until the slowest was done, with C-STORE, sealing and previews",
+    "CPU of the same work: ours also takes the study in, seals it and makes previews",
 )
 _POLL_SECONDS = 0.1
 
@@ -54,6 +54,8 @@ class Run(NamedTuple):
     payload: int
     known_s: float | None
     """When the sender knew, if it is told by another way."""
+    cpu_s: dict[str, float]
+    """CPU seconds of each end, until it was there."""
 
 
 class Contender:
@@ -87,19 +89,25 @@ class Contender:
 
     def run(self, limit: float) -> Run:
         """From the first second of the line."""
+        before = self._cpu()
         self._wan.begin()
         began = time.monotonic()
         self.start()
         while not (done := self.there()) and time.monotonic() - began < limit:
             self.look()
             time.sleep(_POLL_SECONDS)
-        seconds, carried = time.monotonic() - began, self._wan.carried()
-        inside = self._wan.inside(self._door)
+        seconds, inside = time.monotonic() - began, self._wan.inside(self._door)
+        carried = self._wan.carried()
+        spent = {end: found - before[end] for end, found in self._cpu().items()}
         while not (known := self.known()) and time.monotonic() - began < limit:
             time.sleep(_POLL_SECONDS)
         told = time.monotonic() - began if done and known else None
         up, connections = carried["up"], carried["connections"]
-        return Run(done, seconds, up, inside, connections, self._payload, told)
+        return Run(done, seconds, up, inside, connections, self._payload, told, spent)
+
+    def _cpu(self) -> dict[str, float]:
+        """CPU seconds of each end up to now, with whoever it started."""
+        return {end: cpu_seconds(pid, children=True) for end, pid in self.pids().items()}
 
 
 class Ours(Contender):
@@ -259,8 +267,8 @@ class Field:
         return found
 
 
-def _race(field: Sequence[Contender], limit: float) -> tuple[dict[str, Run], dict[str, float]]:
-    """Everyone at once; CPU seconds by contender and end."""
+def _race(field: Sequence[Contender], limit: float) -> tuple[dict[str, Run], float]:
+    """Everyone at once; and cores that strangers kept busy meanwhile."""
     pids = {f"{one.name} {end}": pid for one in field for end, pid in one.pids().items()}
     meter = CpuMeter(pids, families=pids, apart=())
     runs, faults = dict[str, Run](), list[BaseException]()
@@ -278,11 +286,10 @@ def _race(field: Sequence[Contender], limit: float) -> tuple[dict[str, Run], dic
         thread.join()
     if faults:
         raise faults[0]
-    spent, strangers = meter.read()
-    return runs, spent | {"others": strangers}
+    return runs, meter.read()[1]
 
 
-def _row(run: Run, spent: Mapping[str, float], name: str, promise: str) -> dict[str, Any]:
+def _row(run: Run, promise: str) -> dict[str, Any]:
     return {
         "done": run.done,
         "seconds": round(run.seconds, 1),
@@ -294,8 +301,8 @@ def _row(run: Run, spent: Mapping[str, float], name: str, promise: str) -> dict[
         "wire_per_payload": round(run.wire / run.payload, 4),
         "connections": run.tries,
         "cpu_s": {
-            "box": round(spent[f"{name} box"], 2),
-            "hub": round(spent[f"{name} hub"] + spent.get(f"{name} tls", 0.0), 2),
+            "box": round(run.cpu_s["box"], 2),
+            "hub": round(run.cpu_s["hub"] + run.cpu_s.get("tls", 0.0), 2),
         },
         "promise": promise,
     }
@@ -308,11 +315,11 @@ def bench(options: argparse.Namespace, made: Lab, ends: contextlib.ExitStack) ->
     files = study(folder, options.images)
     field = Field(options, made, ends, files)
     syncs = [syncs_per_second(made.folder)]
-    runs, spent = _race(field.all, options.limit)
+    runs, strangers = _race(field.all, options.limit)
     syncs.append(syncs_per_second(made.folder))
     previews = field.ours.previews()
     runs["ours"] = runs["ours"]._replace(payload=runs["ours"].payload + previews)
-    rows = {one.name: _row(runs[one.name], spent, one.name, one.promise) for one in field.all}
+    rows = {one.name: _row(runs[one.name], one.promise) for one in field.all}
     ours = rows.pop("ours") | {"preview_bytes": previews}
     return {
         "bench": "transfer",
@@ -326,7 +333,7 @@ def bench(options: argparse.Namespace, made: Lab, ends: contextlib.ExitStack) ->
             for name, row in rows.items()
         },
         "table": _table(ours, rows),
-        "machine": machine(made.folder, syncs) + f", others {spent['others']:.2f} cores",
+        "machine": machine(made.folder, syncs) + f", others {strangers:.2f} cores",
         "not_measured": field.not_measured
         + [
             f"{name}: not done after {row['seconds']:.0f} s, its bytes are those until then"

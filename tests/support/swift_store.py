@@ -6,6 +6,7 @@ object server syncs what it has before it answers.
 
 import contextlib
 import os
+import pwd
 import signal
 import socket
 import subprocess
@@ -77,7 +78,7 @@ class SwiftStore:
             (folder / f"{kind}.conf").write_text(
                 f"[DEFAULT]\nbind_ip = 127.0.0.1\nbind_port = {port}\nworkers = 0\n"
                 f"swift_dir = {folder}\ndevices = {folder}/disks\nmount_check = false\n"
-                f"user = {os.environ.get('USER', 'root')}\n{rest}"
+                f"user = {pwd.getpwuid(os.geteuid()).pw_name}\n{rest}"
             )
         ports = [str(self._ports[kind]) for kind in KINDS[:3]]
         subprocess.run(_python(_RINGS, str(folder), *ports), check=True)

@@ -31,7 +31,7 @@ class Pace:
     def __init__(self, connections: int = 1) -> None:
         self._connections = connections
         self._rate = float(_FIRST_RATE)
-        self._trip = _FIRST_TRIP
+        self._trip: float | None = None
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self.answers = 0
         """Chunks that the hub has said it has."""
@@ -45,17 +45,18 @@ class Pace:
     @property
     def buffer(self) -> int:
         """Bytes that a connection may hold which the other side has not acknowledged."""
-        wanted = int(self._rate * (self._trip + QUEUE_SECONDS))
+        wanted = int(self._rate * ((self._trip or _FIRST_TRIP) + QUEUE_SECONDS))
         return max(_MIN_BUFFER, min(wanted, MAX_CHUNK_BYTES // self._connections))
 
     def asked(self, seconds: float) -> None:
         """A question without a body was answered."""
-        self._trip = min(self._trip, seconds)
+        self._trip = min(self._trip or seconds, seconds)
 
     def took(self, size: int, seconds: float) -> None:
         """A chunk of ``size`` was answered after ``seconds``."""
         self.answers += 1
-        rate = size / max(seconds, 1e-4)
+        # Of the time, a trip was the answer's; but a first one, with a handshake, is no trip.
+        rate = size / max(seconds - (self._trip or 0.0), seconds / 2, 1e-4)
         if rate > self._rate or size > self.chunk // 2:  # small ones only show the round trip
             self._rate += (rate - self._rate) / 2
             self._fit()
