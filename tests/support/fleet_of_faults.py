@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -125,6 +126,7 @@ class Fleet:
         self._nurse: Person = clinic_people(box).of(Role.NURSE)
         self._admin: Person = hub_people(hub).of(Role.ADMIN)
         self._workers: dict[str, ThreadPoolExecutor] = {}
+        self._over = threading.Event()
         self._folder = Path(tempfile.mkdtemp(dir=place.folder))
         wait_until("a box that is online", box.online)
 
@@ -136,6 +138,7 @@ class Fleet:
 
     def close(self) -> None:
         """End what is not the lab's."""
+        self._over.set()
         for worker in self._workers.values():
             worker.shutdown(cancel_futures=True)
         self.pair.box.kill()
@@ -211,6 +214,16 @@ class Fleet:
         pool = self._workers.setdefault(worker, ThreadPoolExecutor(1))
         return pool.submit(what)
 
+    def _insist(self, what: str, done: Callable[[], bool], pause: float = 0.05) -> None:
+        """Ask again until it is done; nobody may be there just now."""
+        until = time.monotonic() + REST_SECONDS
+        while True:
+            with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
+                if done():
+                    return
+            if time.monotonic() > until or self._over.wait(pause):
+                raise Failure(f"{what} is not taken")
+
     def _put(self, stream: str, count: int, size: int) -> None:
         words = secrets.token_hex(size // 2)
         self._put_all(stream, [note(words) for _ in range(count)])
@@ -224,7 +237,7 @@ class Fleet:
                 raise Failure(f"a put is answered {answer.status} {answer.body}")
             return answer.status == 201
 
-        _insist("a put", stored)
+        self._insist("a put", stored)
         self.promises.records[stream].extend(each.id for each in found)
 
     def _put_poison(self) -> None:
@@ -245,7 +258,7 @@ class Fleet:
                 raise Failure(f"a registration is answered {reply.status} {reply.body}")
             return reply.status == 200 and bool(reply.body["id"] == identity)
 
-        _insist("a registration", registered)
+        self._insist("a registration", registered)
         self.promises.patients.append(identity)
 
     def _scan(self, count: int, side: int) -> None:
@@ -264,7 +277,7 @@ class Fleet:
                 path.unlink()
             return not waiting
 
-        _insist("a study", sent, pause=0.2)
+        self._insist("a study", sent, pause=0.2)
         self.promises.studies.append(str(study))
 
     # -- what became of it
@@ -345,6 +358,11 @@ class Fleet:
         codes = {notice["code"] for notice in rows(self.pair.hub, "notices")}
         assert not codes & {"forked"}, f"the admins are told {codes}"
 
+    def audited(self) -> None:
+        """No row of either audit log was torn or written twice, whoever died. LabError if so."""
+        self.pair.box.ask("audit", "verify")
+        self.pair.hub.ask("audit", "verify")
+
     def _kinds(self, kind: str) -> int:
         with self.pair.ledger._reading() as connection:
             query = text("SELECT count(*) FROM record WHERE kind = :kind")
@@ -407,18 +425,6 @@ class Fleet:
         wait_until("no broker", lambda: broker is None or not psutil.pid_exists(broker))
         shutil.rmtree(self.pair.hub.state / "broker")
         self.revive()
-
-
-def _insist(what: str, done: Callable[[], bool], pause: float = 0.05) -> None:
-    """Ask again until it is done; nobody may be there just now."""
-    until = time.monotonic() + REST_SECONDS
-    while True:
-        with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
-            if done():
-                return
-        if time.monotonic() > until:
-            raise Failure(f"{what} is not taken")
-        time.sleep(pause)
 
 
 class _Strike:
