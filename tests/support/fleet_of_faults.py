@@ -69,6 +69,7 @@ from .modality import ct_slice, pixels, storescu
 STEP_SECONDS: Final = 8.0
 """So long a fault may take to strike; then it is called off, and counted as missed."""
 
+LOOK_SECONDS: Final = 0.25
 REST_SECONDS: Final = 180.0
 POISON: Final = "record.poison"
 _MORTAL: Final = str(Path(mortal.__file__))
@@ -127,6 +128,7 @@ class Fleet:
         self._admin: Person = hub_people(hub).of(Role.ADMIN)
         self._workers: dict[str, ThreadPoolExecutor] = {}
         self._over = threading.Event()
+        self._look_at = 0.0
         self._folder = Path(tempfile.mkdtemp(dir=place.folder))
         wait_until("a box that is online", box.online)
 
@@ -173,9 +175,9 @@ class Fleet:
             while time.monotonic() - began < STEP_SECONDS:
                 if sum(strike.happened() for strike in strikes) == len(strikes):  # look at each
                     break
-                if all(each.done() for each in working) and not self._unrest():
+                if all(each.done() for each in working) and self._at_rest():
                     break  # nothing is under way that could meet it
-                time.sleep(0.01)
+                time.sleep(0.02)
         finally:
             happened = sum(strike.end() for strike in strikes)
         self.struck += happened
@@ -283,6 +285,11 @@ class Fleet:
     # -- what became of it
 
     def _at_rest(self) -> bool:
+        """Looked at now and then only: the looking is work for the programs too."""
+        now = time.monotonic()
+        if now < self._look_at:
+            return False
+        self._look_at = now + LOOK_SECONDS
         return not self._unrest()
 
     def _unrest(self) -> list[str]:
@@ -294,13 +301,19 @@ class Fleet:
             for stream, ids in promises.records.items()
             if stream != POISON and (count := ledger.count(stream)) < len(ids)
         ]
-        if not self.pair.box.drained():
-            found.append("the box is not drained")
+        if found or not self.pair.box.drained():
+            return [*found, "the box is not drained"]
         if not all(self._item(each).get("rejected") for each in promises.poison[-3:]):
-            found.append("poison is not rejected")
+            return ["poison is not rejected"]
         if not self._images_safe():
-            found.append("images are not safe")
-        return found or self._untrue()
+            return ["images are not safe"]
+        return self._waiting_down() or self._untrue()
+
+    def _waiting_down(self) -> list[str]:
+        """What the box has not taken and acknowledged."""
+        query = text("SELECT stream FROM down_stream WHERE committed < last")
+        with self.pair.ledger._reading() as connection:
+            return [f"{row.stream} waits to go down" for row in connection.execute(query)]
 
     def _untrue(self) -> list[str]:
         """What the hub says of a box that is there."""
