@@ -10,6 +10,7 @@ from playwright.sync_api import Page, Request, Route, expect
 from lab import wait_until
 from lianzhen_protocol.accounts import Role
 from support.browser import Pages, Site, assert_accessible, assert_clean, assert_fits
+from support.patients import registered
 from support.routes import AT_THE_CLINIC, AT_THE_HUB, clinic_routes, hub_routes, pages
 
 BY_NIGHT = {"/", "/staff", "/inbox", "/alarms"}
@@ -42,6 +43,40 @@ def look_through(pages: Pages, role: Role, paths: list[str]) -> None:
         if path in BY_NIGHT:
             assert_accessible(page)
         pages.picture(page, f"{role}{path}-phone")
+
+
+def test_pages_of_one_thing(clinic_page: Pages, hub_page: Pages, site: Site) -> None:
+    """Pages that are about somebody or something, in English; other tests use them in Chinese."""
+    nurse = site.clinic.of(Role.NURSE).caller
+    patient = registered(site.clinic)
+    nurse.post(f"/patients/{patient}/vitals", {"pulse": 88, "spo2": 95, "respiration": 16})
+    device = nurse.post("/wearables", {"name": "Band 9"}).body["id"]
+    number = nurse.get(f"/patients/{patient}").body["patient"]["number"]
+    worn = {"device": device, "number": number, "second": "19491231"}
+    binding = nurse.post("/bindings", worn).body["id"]
+    parts = ("", "/monitor", "/consultations/new")
+    clinic = [*(f"/patients/{patient}{part}" for part in parts), f"/bindings/{binding}"]
+    look_closely(clinic_page(Role.DOCTOR, "/account", language="en"), clinic)
+    admin = clinic_page(Role.ADMIN, "/account", language="en")
+    look_closely(admin, [f"/staff/{site.clinic.of(Role.NURSE).id}"])
+    wait_until(
+        "the patient at the hub",
+        lambda: site.centre.of(Role.ADMIN).caller.get(f"/patients/{patient}").status == 200,
+    )
+    look_closely(hub_page(Role.ADMIN, "/account", language="en"), [f"/patients/{patient}"])
+
+
+def look_closely(page: Page, paths: list[str]) -> None:
+    for path in paths:
+        page.set_viewport_size({"width": 1280, "height": 800})
+        answer = page.goto(path)
+        assert answer is not None
+        assert answer.status == 200, path
+        assert page.locator("html").get_attribute("lang") == "en"
+        assert_clean(page)
+        page.set_viewport_size({"width": 390, "height": 844})
+        assert_fits(page)
+        assert_one_line(page)
 
 
 def assert_one_line(page: Page) -> None:

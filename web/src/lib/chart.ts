@@ -92,6 +92,7 @@ export abstract class Chart extends LitElement {
         display: block;
       }
       .plot {
+        overflow: hidden; /* a page that narrows is narrow before the chart is drawn anew */
         min-height: 220px;
       }
     `,
