@@ -31,7 +31,7 @@ const AGAIN_MS = 5_000;
 /** What the axis of time shows: from the first reading on, half an hour at least. */
 function wide(_chart: uPlot, from: number, to: number): [number, number] {
   if (from === null) return [Date.now() / 1_000 - LEAST_SECONDS, Date.now() / 1_000];
-  const more = Math.max(0, LEAST_SECONDS - (to - from)) / 2;
+  const more = Math.max((to - from) / 40, (LEAST_SECONDS - (to - from)) / 2);
   return [from - more, to + more];
 }
 
