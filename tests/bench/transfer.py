@@ -31,8 +31,8 @@ from bench.common.wan import Shape, Wan  # noqa: E402
 from bench.peers import orthanc  # noqa: E402
 from bench.peers.certificates import certificates  # noqa: E402
 from bench.peers.orthanc import Orthanc  # noqa: E402
-from lab import BoxProgram, HubProgram, Lab, free_ports, lab  # noqa: E402
-from support.modality import storescu  # noqa: E402
+from lab import BoxProgram, HubProgram, Lab, free_ports, lab, wait_until  # noqa: E402
+from support.modality import association, storescu  # noqa: E402
 
 _NOT_COMPARED = (
     "a real network: TCP's handshake, slow start and retransmission; a cut resets connections",
@@ -206,6 +206,11 @@ class Stow(Contender):
         return self._hub.count() == self._count
 
 
+def _is_let_in(port: int) -> bool:
+    with association(port) as opened:
+        return opened is not None
+
+
 def _size(files: Sequence[Path]) -> int:
     return sum(path.stat().st_size for path in files)
 
@@ -240,6 +245,7 @@ class Field:
         box = self._made.box("BENCH-1", dicom_port=port).start()
         box.enrol(hub)
         box.ask("modalities", "--admit", "CT1@127.0.0.1")
+        wait_until("a modality that is let in", lambda: _is_let_in(port))
         return Ours(hub, box, wan, self._files, _size(self._files))
 
     def _peers(self) -> list[Contender]:

@@ -69,7 +69,7 @@ class Pace:
         """A socket for a new connection; for aiohttp's connector."""
         family, kind, protocol, _, _ = address
         made = socket.socket(family, kind, protocol)
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.buffer)
+        self._bound(made)
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _DEAD_SECONDS * 1000)
         self._sockets.add(made)
         return made
@@ -77,4 +77,8 @@ class Pace:
     def _fit(self) -> None:
         for each in list(self._sockets):
             with contextlib.suppress(OSError):  # closed meanwhile
-                each.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.buffer)
+                self._bound(each)
+
+    def _bound(self, one: socket.socket) -> None:
+        # The kernel doubles it for its own book-keeping, and lets about that much be on the way.
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.buffer // 2)

@@ -1,5 +1,7 @@
 """How much is on the way: by what the line carries, so that nothing waits long behind it."""
 
+import socket
+
 import pytest
 
 from lianzhen_edge.dicom.pace import MAX_CHUNK_BYTES, MIN_CHUNK_BYTES, QUEUE_SECONDS, Pace
@@ -43,6 +45,19 @@ def test_no_answer_in_time_makes_chunks_smaller_down_to_the_least() -> None:
     for _ in range(30):
         pace.slow()
     assert pace.chunk == MIN_CHUNK_BYTES
+
+
+def test_sockets_hold_no_more_than_that_also_when_it_changes() -> None:
+    pace = Pace(1)
+    made = pace.new_socket((socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 1)))
+    with made:
+        before = pace.buffer
+        assert made.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) <= before
+        used(pace, 1e6, 0.3)
+        assert pace.buffer > before
+        held = made.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+        assert 0.5 * pace.buffer <= held <= pace.buffer  # the system may allow less
+    pace.took(pace.chunk, 1.0)  # nor does one that is closed do harm
 
 
 def test_connections_share_what_may_be_on_the_way() -> None:
