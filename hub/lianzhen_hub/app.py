@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+from collections.abc import Sequence
 
 from aiohttp import web
 from sqlalchemy.exc import OperationalError
@@ -23,6 +24,7 @@ from .consultations.service import Assignments
 from .fleet.routes import PREFIX, Enrolment
 from .hub import Hub
 from .imaging.upload import Uploads
+from .ingest.shards import Shards
 from .settings import Settings
 from .signing.keeper import ListKeeper
 
@@ -31,12 +33,12 @@ _FAULTS = (OSError, TimeoutError, OperationalError)
 _log = log.Log("lianzhen.hub")
 
 
-async def run(settings: Settings) -> None:
+async def run(settings: Settings, command: Sequence[str]) -> None:
     """Run until cancelled. Unavailable, in one sentence, for what keeps it from starting."""
     log.configure(settings.log_level)
     # Open to be passed through: the broker runs as a user of its own, in a folder below.
     with sole_user(private_folder(settings.folder, 0o711)):
-        async with Hub(settings) as hub:
+        async with Hub(settings, command) as hub:
             await _serve(hub, settings)
 
 
@@ -56,7 +58,7 @@ async def _serve(hub: Hub, settings: Settings) -> None:
             ("broker", hub.broker.run),
             ("gate", hub.gate.run),
             ("ingest", lambda: _ingest(hub)),
-            ("projection", hub.ingest.project),
+            ("projection", hub.projection.run),
             ("fleet watch", hub.watch),
             ("audit", Notary(hub, settings.folder / notary.FILE).run),
             ("assignment", assignments.run),
@@ -77,6 +79,9 @@ async def _keep_certificate(hub: Hub, settings: Settings, server: ssl.SSLContext
 
 async def _ingest(hub: Hub) -> None:
     await hub.broker.started()
+    if isinstance(hub.ingest, Shards):
+        await hub.ingest.run()
+        return
     identity = hub.authority.hub_client().path
     context = tls.client_context(hub.authority.ca_pem, hub.clock, HUB_NAME, (identity, identity))
     await hub.ingest.run(hub.broker.address, context)

@@ -13,6 +13,7 @@ import aiohttp
 import segno
 
 from lianzhen_runtime.audit_report import head_of, report
+from lianzhen_runtime.child import own_command
 from lianzhen_runtime.commandline import (
     ask,
     common_options,
@@ -30,6 +31,7 @@ from lianzhen_runtime.web.look import size
 from . import __version__, app
 from .audit import check
 from .backup import recovery, restoring
+from .ingest import shard
 from .settings import DEFAULT_FILE, Settings
 from .settlement.export import yuan
 
@@ -40,6 +42,8 @@ def parser() -> argparse.ArgumentParser:
     common_options(top, __version__, DEFAULT_FILE)
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
     verbs.add_parser("run", help="run the hub in the foreground")
+    ingest = verbs.add_parser("ingest", help="one ingest shard; the hub starts its own")
+    ingest.add_argument("--shard", type=int, required=True)
     verbs.add_parser("check-config", help="say what is wrong with the configuration, if anything")
     claim = verbs.add_parser("claim", help="print the claim of a new box, as text and QR code")
     claim.add_argument("box", help="the id printed on the box")
@@ -114,7 +118,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
 def _do(options: argparse.Namespace, settings: Settings) -> int:
     match options.verb:
         case "run":
-            return run_program("lianzhen-hub", lambda: app.run(settings))
+            return run_program("lianzhen-hub", lambda: app.run(settings, _command(options)))
+        case "ingest":
+            if options.shard >= settings.shards:
+                raise ConfigError(f"there is no shard {options.shard}: shards = {settings.shards}")
+            return run_program("lianzhen-hub", lambda: shard.run(settings, options.shard))
         case "check-config":
             load_rules(settings.policies)
             print(f"the configuration is good; state in {settings.folder}")
@@ -148,6 +156,13 @@ def _do(options: argparse.Namespace, settings: Settings) -> int:
         case _:
             _list(options, settings)
     return 0
+
+
+def _command(options: argparse.Namespace) -> list[str]:
+    """How this hub starts a process of its own with the same configuration."""
+    named = (("--config", options.config), ("--state", options.state))
+    given = [part for name, value in named if value for part in (name, str(value))]
+    return own_command("lianzhen_hub", *given)
 
 
 def _claim(options: argparse.Namespace, settings: Settings) -> None:

@@ -1,8 +1,7 @@
 """The hub's parts, put together once. ``app`` runs them, ``admin`` asks them."""
 
 import asyncio
-import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Self, TypeVar
 
 from prometheus_client.core import Metric
@@ -24,9 +23,12 @@ from .fleet.authority import Authority
 from .fleet.fleet import Fleet
 from .imaging.store import FOLDER, ObjectStore, image_store
 from .ingest.downlink import Outbox
+from .ingest.projection import Projection
 from .ingest.projector import Projector
 from .ingest.quarantine import HeldRecord, Place, Quarantine, Verdict
 from .ingest.service import Ingest
+from .ingest.shards import Shards
+from .ingest.status import total
 from .ingest.vault import Vault
 from .meanings import MEANINGS
 from .metrics import metrics
@@ -46,7 +48,7 @@ WATCH_SECONDS = 15.0
 class Hub:
     """All parts of a hub. ``open`` the database before anything is asked of it."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, command: Sequence[str] = ()) -> None:
         folder = settings.folder
         self.settings = settings
         self.public_url = settings.public_url
@@ -70,18 +72,36 @@ class Hub:
         projector = Projector(self.vault, self.outbox, self._page, MEANINGS)
         self._boxes: list[NodeView] = []
         self._watchers: list[Callable[[Collection[tuple[str, str]]], None]] = []
-        self.ingest = Ingest(
+        self.projection = Projection(
+            self.database,
+            projector,
+            Quarantine(projector, self.vault, self.outbox, self._page),
+            self.clock,
+            self._announce,
+            self._tell,
+        )
+        self.ingest: Ingest | Shards = (
+            self._sharded(command) if settings.shards > 1 else self._whole()
+        )
+
+    def _whole(self) -> Ingest:
+        return Ingest(
             self.database,
             self.vault,
             self.outbox,
             self.fleet,
             self.signer,
             self.clock,
-            projector,
-            Quarantine(projector, self.vault, self.outbox, self._page),
-            self._announce,
-            safe_on_commit=settings.safe == "commit",
+            self.projection.logged,
+            safe_on_commit=self.settings.safe == "commit",
         )
+
+    def _sharded(self, command: Sequence[str]) -> Shards:
+        folder, count = self.settings.folder, self.settings.shards
+        return Shards(folder, count, command, self.fleet.active, self.projection.logged)
+
+    async def _tell(self, nodes: Collection[NodeId]) -> None:
+        await self.ingest.told(nodes)
 
     async def __aenter__(self) -> Self:
         await self.database.__aenter__()
@@ -121,17 +141,17 @@ class Hub:
 
     async def held(self, place: Place, actor: str) -> HeldRecord:
         """A record in quarantine with all that it says; the look is noted."""
-        return await self.transact(lambda page: self.ingest.quarantine.show(page, place, actor))
+        return await self.transact(lambda page: self.projection.quarantine.show(page, place, actor))
 
     async def release(self, place: Place, verdict: Verdict) -> None:
         """Apply a record of the quarantine after all."""
-        quarantine, now_ms = self.ingest.quarantine, self.now_ms()
-        await self.ingest.carry_out(lambda db: quarantine.release(db, place, verdict, now_ms))
+        quarantine, now_ms = self.projection.quarantine, self.now_ms()
+        await self.projection.carry_out(lambda db: quarantine.release(db, place, verdict, now_ms))
 
     async def dismiss(self, place: Place, verdict: Verdict) -> None:
         """Say that a record of the quarantine is not to be applied."""
-        quarantine, now_ms = self.ingest.quarantine, self.now_ms()
-        await self.ingest.carry_out(lambda db: quarantine.dismiss(db, place, verdict, now_ms))
+        quarantine, now_ms = self.projection.quarantine, self.now_ms()
+        await self.projection.carry_out(lambda db: quarantine.dismiss(db, place, verdict, now_ms))
 
     def on_change(self, watcher: Callable[[Collection[tuple[str, str]]], None]) -> None:
         """Call ``watcher`` on the loop with the (kind, key) of sheets that a commit changed."""
@@ -164,10 +184,9 @@ class Hub:
         await self.ingest.revoked(NodeId(node))
         await self.gate.step()
 
-    @staticmethod
-    def clock() -> float:
-        """Seconds since 1970, UTC: a hub's own clock is kept by its operating system."""
-        return time.time()
+    def clock(self) -> float:
+        """Seconds since 1970, UTC."""
+        return self.settings.clock()
 
     def now_ms(self) -> int:
         """The same in milliseconds."""
@@ -192,7 +211,7 @@ class Hub:
             backend=self.database.backend,
             url=self.public_url,
             sessions=self.ingest.sessions,
-            ingest=self.ingest.status,
+            ingest=total((self.ingest.status, self.projection.status)),
             crl_age_s=min(self.broker.crl_age_s, 1e9),
             broker_pid=self.broker.pid,
             safe=self.settings.safe,

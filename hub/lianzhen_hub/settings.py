@@ -2,6 +2,7 @@
 
 import re
 import socket
+import time
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -54,6 +55,9 @@ class Settings(Section, frozen=True):
 
     images_region: str = "us-east-1"
 
+    shards: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
+    """Ingest processes, each for its share of the boxes; more than one needs PostgreSQL."""
+
     safe: Literal["commit", "backup"] = "commit"
     """When a record counts as safe, so that its box may delete it. ``commit``: this machine's
     disk is all the safety there is, and the operator says so by leaving this setting as it is.
@@ -78,6 +82,16 @@ class Settings(Section, frozen=True):
             r"s3://[a-z0-9.-]{3,63}(/.*)?", self.images
         ):
             raise ValueError("images is s3://bucket/prefix, or not there at all")
+        if self.shards > 1 and not (self.database or "").startswith("postgresql"):
+            raise ValueError(
+                f'shards = {self.shards} needs PostgreSQL (database = "postgresql://..."): '
+                "SQLite has one writer, so it takes one shard"
+            )
+
+    @staticmethod
+    def clock() -> float:
+        """Seconds since 1970, UTC: a hub's own clock is kept by its operating system."""
+        return time.time()
 
     @property
     def folder(self) -> Path:

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from .ingest.service import IngestStatus
+from .ingest.status import IngestStatus
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):

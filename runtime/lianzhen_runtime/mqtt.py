@@ -129,9 +129,9 @@ class Session:
         if self.closed.done():
             self.closed.result()
 
-    async def subscribe(self, topic: str) -> None:
+    async def subscribe(self, *filters: str) -> None:
         """Subscribe with QoS 1, and return when the broker has answered."""
-        _, number = self._client.subscribe(topic, qos=1)
+        _, number = self._client.subscribe([(each, 1) for each in filters])
         if number is None:
             raise LinkLost("the session was lost before it began")
         answer = self._subscribed.setdefault(number, self._loop.create_future())

@@ -115,7 +115,7 @@ def raise_safe(db: Connection, streams: Iterable[StreamAt]) -> None:
     )
     rows = [
         {"of_node": at.node, "of_epoch": at.epoch, "of_stream": at.stream, "reached": at.committed}
-        for at in streams
+        for at in sorted(streams, key=lambda at: (at.node, at.epoch, at.stream))  # as the intake
     ]
     if rows:
         db.execute(change, rows)

@@ -21,6 +21,12 @@ _KICK_ROUNDS: Final = 3
 _log = Log("lianzhen.broker")
 
 
+def own_address(listen: str, port: int) -> mqtt.Address:
+    """Where this machine reaches a broker that listens on ``listen``."""
+    own = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+    return mqtt.Address(own.get(listen, listen), port)
+
+
 class Broker:
     """One mosquitto. ``run`` is a service for ``supervised``; it waits for the first ``reload``.
 
@@ -64,9 +70,7 @@ class Broker:
     @property
     def address(self) -> mqtt.Address:
         """Where the hub's own sessions connect to."""
-        own = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
-        host = own.get(self._settings.address, self._settings.address)
-        return mqtt.Address(host, self._settings.port)
+        return own_address(self._settings.address, self._settings.port)
 
     async def started(self) -> None:
         """Return when the broker takes connections."""

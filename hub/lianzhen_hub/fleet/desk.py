@@ -44,7 +44,8 @@ class Desk:
 
     def certificate(self, serial: str) -> Row[Any] | None:
         """The certificate's row."""
-        query = select(certificate).where(certificate.c.serial == serial)
+        # Locked: a shard may see its first use while the hub issues the next one.
+        query = select(certificate).where(certificate.c.serial == serial).with_for_update()
         return self.connection.execute(query).one_or_none()
 
     def certified(self, spki: bytes, name: str | None = None) -> Row[Any] | None:

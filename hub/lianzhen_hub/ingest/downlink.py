@@ -4,6 +4,7 @@ The hub is the writer here, so the same rules hold as on the box: what a box say
 compared with our hashes, and a hub that was restored from a backup forks the box's down epoch.
 """
 
+import hashlib
 import secrets
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -47,6 +48,7 @@ class Outbox:
         self, connection: Connection, node: NodeId, stream: str, body: Body, now_ms: int
     ) -> None:
         """Add a record to a down stream of ``node``."""
+        _one_at_a_time(connection, node)
         head = self._head(connection, node, stream)
         entry = kinds.encode(body, uuid7(now_ms, secrets.token_bytes(10)), now_ms)
         self._write(connection, node, stream, Epoch(head.epoch), head.last, head.last_hash, [entry])
@@ -56,6 +58,7 @@ class Outbox:
 
         What the disk damaged stays behind, and an admin is told.
         """
+        _one_at_a_time(connection, node)
         fresh = Epoch(secrets.token_bytes(16))
         for head in self.heads(connection, node):
             entries = self._salvaged(connection, node, head, now_ms)
@@ -129,6 +132,7 @@ class Outbox:
 
     def advance(self, connection: Connection, node: NodeId, moves: Iterable[Advanced]) -> None:
         """Note what the box has; forget all but the last KEEP of it."""
+        _one_at_a_time(connection, node)
         for move in moves:
             self._update(connection, node, move.stream, committed=move.committed)
             floor = move.committed - KEEP
@@ -182,6 +186,16 @@ class Outbox:
         table = tables.down_stream
         mine = (table.c.node == node, table.c.stream == stream)
         connection.execute(update(table).where(*mine).values(**values))
+
+
+def _one_at_a_time(connection: Connection, node: NodeId) -> None:
+    """Until the transaction ends, nobody else changes what goes down to this box.
+
+    The hub appends, and a shard of its ingest forks and forgets, each in a process of its own.
+    """
+    if connection.dialect.name == "postgresql":
+        key = int.from_bytes(hashlib.sha256(node.encode()).digest()[:8], signed=True)
+        connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (key,))
 
 
 _Found = tuple[Row[Any], list[tuple[int, bytes, bytes]]]

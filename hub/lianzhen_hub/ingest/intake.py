@@ -103,13 +103,15 @@ class Intake:
             gap = isinstance(verdict, Gap | Divergent)
             outcome.marks[key] = StreamMark(frame.stream, mark.committed, mark.safe, gap)
         if rows:
-            connection.execute(tables.log.insert(), rows)
+            # The marks first: a transaction that has written shows in every snapshot before it
+            # takes a number of the log, and the projector counts on that.
             sql.upsert(
                 connection,
                 tables.mark,
-                [_mark_row(*item, now_ms) for item in outcome.moved.items()],
+                [_mark_row(*item, now_ms) for item in sorted(outcome.moved.items())],
                 rising="safe",
             )
+            sql.insert(connection, tables.log, rows)
         return outcome._replace(records=count)
 
     def settle(self, outcome: Outcome) -> None:

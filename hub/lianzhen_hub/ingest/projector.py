@@ -24,6 +24,7 @@ from lianzhen_runtime.errors import LianzhenError
 from lianzhen_runtime.log import Log
 
 from .downlink import Outbox
+from .order import CommitOrder
 from .vault import Vault
 
 CHUNK = 32
@@ -49,6 +50,8 @@ class Step(NamedTuple):
     told: frozenset[NodeId]
     changed: frozenset[tuple[str, str]] = frozenset()
     """Sheets, as (kind, key)."""
+    waits: bool = False
+    """There is more, and before it a transaction that has not ended."""
 
 
 class Readable(NamedTuple):
@@ -100,13 +103,14 @@ class Projector:
         self._outbox = outbox
         self._pages = pages
         self._meanings = meanings
+        self._order = CommitOrder()
         self._codec = FrameCodec()
 
     def step(self, connection: Connection, now_ms: int) -> Step:
         """Apply the next rows of the log; ``rows`` is 0 when there are none."""
         rows = self._next(connection)
         if not rows:
-            return Step(0, 0, 0, frozenset())
+            return Step(0, 0, 0, frozenset(), waits=self._order.waits)
         work = Work(connection, now_ms)
         for row in rows:
             try:
@@ -188,8 +192,9 @@ class Projector:
             select(tables.cursor.c.log_id).where(tables.cursor.c.projection == _CURSOR)
         ).scalar()
         log = tables.log
+        self._order.look(connection)
         query = select(log).where(log.c.id > (cursor or 0)).order_by(log.c.id).limit(CHUNK)
-        return list(connection.execute(query))
+        return self._order.settled(connection, cursor or 0, list(connection.execute(query)))
 
 
 def log_entries(

@@ -1,5 +1,8 @@
 """What a hello, a last will or an unreadable frame leaves in the database. On its writer thread."""
 
+from collections.abc import Callable
+from typing import Final
+
 from sqlalchemy import Connection, select, update
 
 from lianzhen_hub.store import sql, tables
@@ -12,6 +15,9 @@ from lianzhen_runtime.log import Log
 
 from .intake import Intake, StreamKey
 from .vault import Vault
+
+_NAMES: Final = 500
+"""In one statement: SQLite has a limit."""
 
 _log = Log("lianzhen.ingest")
 
@@ -85,11 +91,15 @@ class Register:
         db.execute(update(table).where(which).values(state="offline", since_ms=now_ms))
 
     @staticmethod
-    def nobody(db: Connection, now_ms: int) -> None:
+    def nobody(db: Connection, owns: Callable[[NodeId], bool], now_ms: int) -> None:
         """The hub hears nobody yet: who was online when it last listened must say so again."""
         table = tables.presence
         online = table.c.state == "online"
-        db.execute(update(table).where(online).values(state="offline", since_ms=now_ms))
+        names = db.execute(select(table.c.node).where(online).distinct()).scalars()
+        ours = [name for name in names if owns(NodeId(name))]
+        for at in range(0, len(ours), _NAMES):
+            few = online & table.c.node.in_(ours[at : at + _NAMES])
+            db.execute(update(table).where(few).values(state="offline", since_ms=now_ms))
 
     @staticmethod
     def unreadable(db: Connection, node: NodeId, code: str, detail: str, now_ms: int) -> None:

@@ -10,15 +10,14 @@ import random
 import secrets
 import ssl
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from itertools import groupby
 from typing import Any, NamedTuple, Protocol
 
-import msgspec
 from sqlalchemy import Connection
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from lianzhen_hub.fleet.authority import Signer
 from lianzhen_hub.store.database import Database
@@ -48,9 +47,9 @@ from .admission import Admission, Asked
 from .calls import Calls
 from .downlink import Downlink, Outbox
 from .intake import UNKNOWN_SESSION, Arrived, Intake, Outcome
-from .projector import CHUNK, Projector, Step
-from .quarantine import Quarantine
 from .register import Register
+from .share import WHOLE, Share
+from .status import IngestStatus
 from .traffic import Traffic
 from .vault import Vault
 
@@ -64,6 +63,8 @@ BATCH_BYTES = 8 << 20
 _RETRY_SECONDS = 2.0
 _TICK_SECONDS = 1.0
 _SAY_HELLO_SECONDS = 1.0
+_FILTERS = 200
+"""Subscriptions in one packet."""
 
 BUSY = "hub-busy"
 """Counts hellos that found no room in the line; their boxes say hello again by themselves."""
@@ -87,21 +88,6 @@ class Fleet(Protocol):
         """What ``use`` found is committed."""
 
 
-class IngestStatus(msgspec.Struct, kw_only=True):
-    """Counters since the start, for metrics."""
-
-    records: int = 0
-    frames: int = 0
-    transactions: int = 0
-    dropped_frames: int = 0
-    applied: int = 0
-    quarantined: int = 0
-    held: int = 0
-    """Records that wait in quarantine now."""
-    queued_bytes: int = 0
-    turned: Counter[str] = msgspec.field(default_factory=Counter)
-
-
 class _Greeted(NamedTuple):
     """A hello that was looked at, and whether its certificate is in good standing."""
 
@@ -112,7 +98,7 @@ class _Greeted(NamedTuple):
 
 
 class Ingest:
-    """``run`` it beside ``project``; both are to be supervised."""
+    """``run`` is a service for ``supervised``; ``logged`` is told that there is more in the log."""
 
     def __init__(
         self,
@@ -122,10 +108,9 @@ class Ingest:
         fleet: Fleet,
         signer: Signer,
         clock: Callable[[], float],
-        projector: Projector,
-        quarantine: Quarantine,
-        changed: Callable[[Collection[tuple[str, str]]], None],
+        logged: Callable[[], None],
         *,
+        share: Share = WHOLE,
         safe_on_commit: bool = True,
     ) -> None:
         self._database = database
@@ -137,15 +122,14 @@ class Ingest:
         self._asked: dict[NodeId, float] = {}
         self._queue: deque[tuple[Topic, bytes]] = deque()
         self._wake = asyncio.Event()
-        self._logged = asyncio.Event()
+        self._logged = logged
+        self._share = share
+        self._served: frozenset[str] = frozenset()
         self._line: mqtt.Session | None = None
         self._admission = Admission()
         self._intake = Intake(vault, self._admitted, safe_on_commit=safe_on_commit)
         database.on_rollback(self._intake.doubt)
         self._register = Register(vault, self._intake)
-        self._projector = projector
-        self.quarantine = quarantine
-        self._changed = changed
         self._safer = False
         self.downlink = Downlink(database, outbox, self._send_down)
         self.status = IngestStatus()
@@ -157,13 +141,14 @@ class Ingest:
         """Hold the hub's broker session; LinkLost when it ends."""
         client_id = f"hub.{secrets.token_hex(16)}"
         async with mqtt.session(address, client_id, context, self._received) as line:
-            await self._database.write(lambda db: self._register.nobody(db, self._now_ms()))
+            owns = self._share.owns
+            await self._database.write(lambda db: self._register.nobody(db, owns, self._now_ms()))
             self._line = line
             line.closed.add_done_callback(lambda _: self._wake.set())
             try:
-                await line.subscribe(topics.subscription(Direction.UP))
+                self._served = frozenset()
+                await self._serve(line)
                 _log.transition("ingest", "listening")
-                self._calls.want(map(NodeId, self._fleet.active()), time.monotonic())
                 await self._work(line)
             finally:
                 self._line = None
@@ -172,36 +157,20 @@ class Ingest:
                 self._sessions.clear()
                 self.status.queued_bytes = 0
 
-    async def project(self) -> None:
-        """Apply the log to what is made of it, for ever."""
-        await self._try_again()
-        self._logged.set()
-        while True:
-            await self._logged.wait()
-            self._logged.clear()
-            while (await self.carry_out(self._step)).rows:
-                pass
-
-    async def carry_out(self, work: Callable[[Connection], Step]) -> Step:
-        """One transaction of the projection, or a decision about the quarantine: count it, and
-        tell whom it concerns.
-        """
-        step = await self._database.write(work)
-        self.status.applied += step.applied
-        self.status.quarantined += step.quarantined
-        if step.quarantined or not step.rows:
-            self.status.held = await self._database.read(self.quarantine.count)
-        self._changed(step.changed)
-        await self.told(step.told)
-        return step
-
-    async def _try_again(self) -> None:
-        """What an earlier release could not apply, and this one can, leaves quarantine."""
-        waiting = await self._database.read(self.quarantine.waiting)
-        for at in range(0, len(waiting), CHUNK):
-            few = waiting[at : at + CHUNK]
-            again = partial(self.quarantine.try_again, places=few, now_ms=self._now_ms())
-            await self.carry_out(again)
+    async def _serve(self, line: mqtt.Session) -> None:
+        """Hear every box of our share, also those that joined since, and ask it for a hello."""
+        active = self._fleet.active()
+        fresh = [node for node in map(NodeId, active - self._served) if self._share.owns(node)]
+        if self._share.whole:
+            if not self._served:
+                await line.subscribe(topics.subscription(Direction.UP))
+        else:
+            for at in range(0, len(fresh), _FILTERS):
+                few = fresh[at : at + _FILTERS]
+                await line.subscribe(*(topics.subscription(Direction.UP, node) for node in few))
+        if not (self._share.whole and self._served):  # who joins a whole says hello by itself
+            self._calls.want(fresh, time.monotonic())
+        self._served = active
 
     async def told(self, nodes: Collection[NodeId]) -> None:
         """Something waits to go down to these boxes: send it, or ask them to say hello."""
@@ -222,9 +191,6 @@ class Ingest:
         self._safer = False
         self._acknowledge(Outcome(marks, {}, [], 0))
 
-    def _step(self, db: Connection) -> Step:
-        return self._projector.step(db, self._now_ms())
-
     async def _work(self, line: mqtt.Session) -> None:
         while True:
             if not self._queue and not self._admission:
@@ -237,6 +203,8 @@ class Ingest:
                 await self._durably(self._tell_safe)
             if line.closed.done():
                 line.closed.result()
+            if self._fleet.active() is not self._served:
+                await self._serve(line)
             for channel, batch in groupby(self._take(), key=lambda item: item[0].channel):
                 await self._durably(partial(self._handle, channel, list(batch)))
             if asked := self._admission.turn():
@@ -246,7 +214,8 @@ class Ingest:
         """Do what ends in a commit; what was not answered, since there was none, comes again."""
         try:
             await work()
-        except OperationalError as error:  # a full disk, or a database that is away
+        except (OperationalError, IntegrityError) as error:
+            # A full disk; a database that is away; or the last commit of the ingest before us.
             cause = type(error.orig).__name__
             _log.transition("database", "refuses", bad=True, error=cause)
             await asyncio.sleep(_RETRY_SECONDS)
@@ -311,7 +280,7 @@ class Ingest:
         for turned in outcome.turned:
             await self._turn(turned.node, turned.group, turned.code, turned.detail)
         if outcome.moved:
-            self._logged.set()
+            self._logged()
 
     def _count(self, outcome: Outcome, frames: int) -> None:
         self.status.frames += frames

@@ -1,7 +1,7 @@
 """How much comes in, by lane, and from which box just now."""
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from lianzhen_protocol.errors import TopicError
 from lianzhen_protocol.identity import NodeId
@@ -10,6 +10,17 @@ from lianzhen_runtime.flow import Flow
 
 _MOST_BOXES: Final = 20_000
 """Flows of single boxes that are kept; those that rest are forgotten first."""
+
+
+class TrafficSum(NamedTuple):
+    """What several ingests told of theirs."""
+
+    lanes: Mapping[Lane, Flow]
+    boxes: Mapping[tuple[str, str], float]
+
+    def rates(self) -> Mapping[tuple[str, str], float]:
+        """As of a ``Traffic``."""
+        return self.boxes
 
 
 class Traffic:

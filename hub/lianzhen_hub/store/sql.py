@@ -32,6 +32,12 @@ def upsert(
         _execute(connection, table, tuple(rows[0]), action, rows)
 
 
+def insert(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
+    """Insert ``rows``, all with the same columns and new keys."""
+    if rows:
+        _execute(connection, table, tuple(rows[0]), "", rows)
+
+
 def insert_new(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
     """Insert ``rows``, all with the same columns; leave those whose key exists as they are."""
     if rows:

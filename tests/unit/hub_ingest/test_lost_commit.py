@@ -12,11 +12,8 @@ from sqlalchemy.exc import OperationalError
 from lianzhen_hub.fleet.authority import Authority
 from lianzhen_hub.ingest.admission import Asked
 from lianzhen_hub.ingest.downlink import Outbox
-from lianzhen_hub.ingest.projector import Projector
-from lianzhen_hub.ingest.quarantine import Quarantine
 from lianzhen_hub.ingest.service import Ingest
 from lianzhen_hub.ingest.vault import Vault
-from lianzhen_hub.page import HubPage
 from lianzhen_hub.store import tables
 from lianzhen_hub.store.database import Database
 from lianzhen_protocol.hello import Hello
@@ -72,15 +69,8 @@ def losing_its_answer(work: Callable[[Connection], Result]) -> Callable[[Connect
 
 def an_ingest(database: Database, vault: Vault, outbox: Outbox, folder: Path) -> Ingest:
     """One that no broker talks to."""
-
-    def page(db: Connection, now_ms: int, node: str) -> HubPage:
-        return HubPage(db, vault, outbox, now_ms, node)
-
-    projector = Projector(vault, outbox, page, {})
-    return Ingest(
-        *(database, vault, outbox, Everybody(), Authority(folder).signer(), time.time),
-        *(projector, Quarantine(projector, vault, outbox, page), lambda _changed: None),
-    )
+    signer = Authority(folder).signer()
+    return Ingest(database, vault, outbox, Everybody(), signer, time.time, lambda: None)
 
 
 async def test_what_was_committed_unheard_is_not_committed_again(

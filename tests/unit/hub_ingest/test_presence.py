@@ -9,6 +9,7 @@ from lianzhen_hub.ingest.admission import Asked
 from lianzhen_hub.ingest.downlink import Outbox
 from lianzhen_hub.ingest.intake import Intake
 from lianzhen_hub.ingest.register import Register
+from lianzhen_hub.ingest.share import WHOLE, Share
 from lianzhen_hub.ingest.vault import Vault
 from lianzhen_hub.store import tables
 from lianzhen_hub.store.database import Database
@@ -35,8 +36,19 @@ async def test_a_hub_that_listens_anew_calls_nobody_online(
     await database.write(greet)
     assert await database.read(states) == [("online", NOW_MS)]
     for later in (1, 2):  # it has been gone since the first
-        await database.write(lambda db, later=later: register.nobody(db, NOW_MS + later))  # type: ignore[misc]
+
+        def nobody(db: Connection, now_ms: int = NOW_MS + later) -> None:
+            register.nobody(db, WHOLE.owns, now_ms)
+
+        await database.write(nobody)
         assert await database.read(states) == [("offline", NOW_MS + 1)]
+    others = [Share(shard, 2) for shard in range(2)]
+    await database.write(greet)
+    (other,) = (share for share in others if not share.owns(NODE))
+    await database.write(lambda db: register.nobody(db, other.owns, NOW_MS + 3))
+    assert await database.read(states) == [("online", NOW_MS)]  # not ours to say
+    (mine,) = (share for share in others if share.owns(NODE))
+    await database.write(lambda db: register.nobody(db, mine.owns, NOW_MS + 1))
     await database.write(greet)
     assert await database.read(states) == [("online", NOW_MS)]
 

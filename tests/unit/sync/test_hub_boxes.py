@@ -19,7 +19,7 @@ from lianzhen_hub.fleet.concerns import (
     concerns,
 )
 from lianzhen_hub.ingest.downlink import Outbox
-from lianzhen_hub.ingest.service import IngestStatus
+from lianzhen_hub.ingest.status import IngestStatus
 from lianzhen_hub.ingest.traffic import Traffic
 from lianzhen_hub.ingest.vault import Vault
 from lianzhen_hub.metrics import metrics
