@@ -27,7 +27,7 @@ from support.imaging_box import ImagingBox, imaging_box
 
 CHUNK = 64 << 10
 IMAGES, SIDE = 4, 320
-SEEDS = range(int(os.environ.get("LIANZHEN_UPLOAD_SEEDS", "3")))
+SEEDS = range(int(os.environ.get("LIANZHEN_UPLOAD_SEEDS", "2")))
 
 
 class Sent(NamedTuple):

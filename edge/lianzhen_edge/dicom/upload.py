@@ -158,15 +158,22 @@ class Uploader:
         async with aiohttp.ClientSession(line.url, connector=connector, timeout=timeout) as session:
             put = Put(session, self._pace, self.flow)
             self._wake.clear()
-            async with asyncio.TaskGroup() as workers:
-                working = [workers.create_task(self._work(put)) for _ in range(AT_ONCE)]
-        for worker in working:
-            if (away := worker.result()) is not None:
-                raise away
+            await self._all_work(put)
         waits = (self._previews_later, self._originals_later)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(min(each.next_s(RECHECK_SECONDS) for each in waits)):
                 await self._wake.wait()
+
+    async def _all_work(self, put: Put) -> None:
+        """Side by side; what the line said to one of them, or the fault of one, as it was."""
+        try:
+            async with asyncio.TaskGroup() as workers:
+                working = [workers.create_task(self._work(put)) for _ in range(AT_ONCE)]
+        except ExceptionGroup as faults:
+            raise faults.exceptions[0] from faults
+        for worker in working:
+            if (away := worker.result()) is not None:
+                raise away
 
     async def _work(self, put: Put) -> HubAway | None:
         """Send one after another while something is due; what the line said, if it ended."""

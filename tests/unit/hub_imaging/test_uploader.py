@@ -1,6 +1,7 @@
 """A box's uploader against a real hub: nobody in another's way, only receipts are believed."""
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -104,6 +105,20 @@ async def test_an_image_that_is_gone_holds_up_no_other(hub: ImageHub, box: Imagi
     async with running(box.imaging.uploader.run):
         await until(lambda: any(one.state == SENT for one in box.images()))
     assert sorted(one.state for one in box.images()) == [SENT, "stored"]
+
+
+async def test_a_medium_that_fails_is_a_fault_of_the_service_and_of_nothing_else(
+    hub: ImageHub, box: ImagingBox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box.comes(1)
+    await box.catches_up()
+
+    async def broken(_shelf: Shelf) -> bytes:
+        raise OSError(errno.EIO, "the medium does not read")
+
+    monkeypatch.setattr(box.imaging, "original", broken)
+    with pytest.raises(OSError, match="does not read"):  # which starts it again, and no group
+        await asyncio.wait_for(box.imaging.uploader.run(), 20)
 
 
 def test_patience_is_each_ones_own() -> None:
