@@ -214,6 +214,7 @@ class Hub:
             ingest=total((self.ingest.status, self.projection.status)),
             crl_age_s=min(self.broker.crl_age_s, 1e9),
             broker_pid=self.broker.pid,
+            image_store=self.objects.store_is_up,
             safe=self.settings.safe,
             backup_ms=self.backups.last_ms,
         )

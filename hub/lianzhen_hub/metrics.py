@@ -28,6 +28,7 @@ def metrics(
         "lianzhen_hub_crl_age_seconds": status.crl_age_s,
         "lianzhen_hub_broker_up": int(status.health.broker),
         "lianzhen_hub_listening": int(status.health.listening),
+        "lianzhen_hub_image_store_up": int(status.image_store),
         "lianzhen_hub_quarantine_records": found.held,
         "lianzhen_hub_backup_timestamp_seconds": status.backup_ms / 1000,
     }

@@ -26,6 +26,8 @@ class HubStatus(msgspec.Struct, frozen=True, kw_only=True):
     ingest: IngestStatus
     crl_age_s: float
     broker_pid: int | None
+    image_store: bool = True
+    """Whether the store of images answered when it was asked last."""
     safe: str = "commit"
     backup_ms: int = 0
     """When the last backup was verified; 0: never."""

@@ -94,9 +94,11 @@ async def test_while_the_store_is_away_an_image_waits_and_is_not_safe(
             await Put(session, Pace()).content(path_of(key), content)
         assert ((await site.state(key)).state, await site.receipts(node)) == ("stored", 0)
         assert len(files(site, "*.part")) == 1
+        assert not site.hub.objects.store_is_up
         await asyncio.to_thread(swift.start)
         await Put(session, Pace()).content(path_of(key), content)
     assert ((await site.state(key)).state, await site.receipts(node)) == ("safe", 1)
+    assert site.hub.objects.store_is_up
     assert await site.hub.objects.content(name) == content
     assert files(site, "*.part") == []
 

@@ -36,6 +36,7 @@ class S3Store:
         found = urlsplit(url)
         self._bucket, self._prefix = found.netloc, found.path.strip("/")
         self._older = older
+        self.is_up = True
         self._client: Any = botocore.session.get_session().create_client(
             "s3",
             region_name=region,
@@ -99,8 +100,10 @@ class S3Store:
             code = error.response["Error"]["Code"] if isinstance(error, ClientError) else ""
             if code in _ABSENT:
                 raise _Absent from error
+            self.is_up = False
             _log.transition("image store", "away", bad=True, code=code or type(error).__name__)
             raise StoreAway("the store of images does not answer; images wait") from error
+        self.is_up = True
         _log.transition("image store", "answers")
         return found
 

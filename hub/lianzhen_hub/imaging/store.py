@@ -103,6 +103,11 @@ class ObjectStore:
         self._locks: dict[Name, tuple[asyncio.Lock, list[None]]] = {}
         self._closed = False
 
+    @property
+    def store_is_up(self) -> bool:
+        """Whether the store answered when it was asked last."""
+        return self._store.is_up
+
     async def offset(self, name: Name, digest: str, length: int) -> int:
         """Bytes of it that are durable; ``length`` if it is whole."""
         async with self._alone(name):

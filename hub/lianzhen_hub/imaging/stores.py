@@ -31,6 +31,10 @@ class Name(NamedTuple):
 class Store(Protocol):
     """Used in threads, several at once. StoreAway where the store does not answer."""
 
+    @property
+    def is_up(self) -> bool:
+        """Whether it answered when it was asked last."""
+
     def has(self, name: Name) -> bool:
         """Whether it is there, whole."""
 
@@ -46,6 +50,8 @@ class Store(Protocol):
 
 class FileStore:
     """A folder on this machine, the same as the one that parts are in."""
+
+    is_up = True
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
