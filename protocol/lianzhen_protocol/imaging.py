@@ -99,6 +99,9 @@ class ImageStored(Body, frozen=True, kw_only=True):
     sent: Sent = Sent()
     scanner: Key | str = ""
     received_ms: Milliseconds
+    """By the box's clock."""
+    device_time: Text = ""
+    """By the modality's clock when it was taken: a DICOM DT as it was said, often without zone."""
     differs: bool = False
     """Another image with this SOP Instance UID, and not these bytes, came before it."""
 
@@ -207,8 +210,12 @@ class Instance(Sheet, frozen=True, kw_only=True):
     columns: int = 0
     frames: int = 1
     series_description: str = ""
+    device_time: str = ""
+    """By the modality's clock."""
     stored_ms: int = 0
+    """By the box's clock."""
     received_ms: int = 0
+    """By the hub's clock, when it had all of it; 0 before."""
     differs: bool = False
     preview: int = 0
     """Bytes of its preview, which is here; 0: there is none."""
@@ -288,6 +295,7 @@ def stored(sheets: Sheets, node: NodeId | str, body: ImageStored, patient_id: st
             columns=body.columns,
             frames=body.frames,
             series_description=body.series_description,
+            device_time=body.device_time,
             stored_ms=body.received_ms,
             differs=body.differs,
         )

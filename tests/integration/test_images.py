@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,6 +134,11 @@ def test_packaged_images_and_a_noisy_series_arrive_pixel_for_pixel(
         content = site.original(images[sop_uid])
         assert pixels(content) == wanted
         assert hashlib.sha256(content).hexdigest() == images[sop_uid].sha256
+        times = images[sop_uid].stored_ms, images[sop_uid].received_ms  # the box's, the hub's
+        assert all(abs(at_ms - time.time() * 1000) < 600_000 for at_ms in times)
+    packaged = pydicom.dcmread(files[0])  # the third is the modality's, as it said it
+    wanted = f"{packaged.AcquisitionDate}{packaged.AcquisitionTime}{packaged.TimezoneOffsetFromUTC}"
+    assert images[uid(files[0])].device_time == wanted
     wait_until("its previews", lambda: all(image.preview for image in site.at_hub()))
     page = site.doctor.caller
     shown = page.get("/imaging").body["studies"]

@@ -15,6 +15,7 @@ pytestmark = needs_tool("strace")
 OUTAGES = 200
 
 
+@pytest.mark.timeout(0)
 def test_what_was_promised_is_there_after_any_outage_of_any_run(
     request: pytest.FixtureRequest, tmp_path: Path, seed: int
 ) -> None:

@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,11 +22,14 @@ from sqlalchemy import Connection, Engine, func, select
 from sqlalchemy.exc import OperationalError
 
 from lab import Answer, BoxProgram, HubProgram, Lab, LabError, Postgres, ask, lab, peek, wait_until
+from lianzhen_hub.ingest.vault import Vault
 from lianzhen_hub.store import tables
-from lianzhen_hub.store.database import open_engine, sqlite_url
+from lianzhen_hub.store.database import Database, open_engine, sqlite_url
+from lianzhen_hub.store.sheets import HubSheets
 from lianzhen_protocol import kinds
 from lianzhen_protocol.identity import RecordId, uuid7
 from lianzhen_protocol.records import DiagnosticNote
+from lianzhen_runtime.keys import FileKeys
 
 STREAM = "record.diagnostic"
 HAS_POSTGRES = bool(list(Path("/usr/lib/postgresql").glob("*/bin/initdb")))
@@ -148,6 +152,12 @@ class HubLedger:
         except OperationalError:
             return -1
 
+    def received_ms(self, identity: bytes) -> int:
+        """When a record came, by the hub's clock."""
+        query = select(tables.record.c.received_ms).where(tables.record.c.id == identity)
+        with self._reading() as connection:
+            return int(connection.execute(query).scalar_one())
+
     def logged(self, stream: str = STREAM) -> int:
         """Records in the raw log, where a repetition would show before anything hides it."""
         table = tables.log.c
@@ -173,6 +183,17 @@ class HubLedger:
         assert found == list(promised), "not in the order in which they were written"
         assert self.logged(stream) == len(promised), "a record lies in the log twice"
         assert [seq for _, seq in self.places(stream)] == list(range(1, len(promised) + 1))
+
+
+@contextmanager
+def hub_sheets(hub: HubProgram) -> Iterator[HubSheets]:
+    """The sheets in a hub's SQLite, opened with its own keys."""
+    database = Database(sqlite_url(hub.state / "hub.db"))
+    try:
+        with database.engine.connect().execution_options(reader=True) as connection:
+            yield HubSheets(connection, Vault(FileKeys(hub.state / "keys"), database))
+    finally:
+        database.engine.dispose()
 
 
 def settled(box: BoxProgram, ledger: HubLedger, count: int, stream: str = STREAM) -> None:

@@ -208,8 +208,25 @@ def manifest(book: Book, arrival: Arrival, key: str) -> ImageStored:
         sent=sent(raw),
         scanner=imaging.scanner_key(book.node, arrival.title, arrival.address),
         received_ms=book.now_ms,
+        device_time=device_time(raw),
         differs=any(other.sha256 != arrival.sha256 for other in same),
     )
+
+
+def device_time(raw: dict[int, bytes]) -> str:
+    """When the modality's clock says that it was taken, as a DICOM DT; "" if it does not.
+
+    Nobody vouches for that clock, and few say their zone: it is kept as it was said.
+    """
+    found = _text(raw, elements.ACQUIRED, 26)
+    for date, of_day in (
+        (elements.ACQUIRED_DATE, elements.ACQUIRED_TIME),
+        (elements.CONTENT_DATE, elements.CONTENT_TIME),
+    ):
+        if not found and (day := _text(raw, date, 8)):
+            found = day + _text(raw, of_day, 13)
+    zoned = found[-5:-4] in ("+", "-")
+    return found if zoned or not found else found + _text(raw, elements.ZONE, 5)
 
 
 def sent(raw: dict[int, bytes]) -> Sent:

@@ -24,12 +24,13 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final, Protocol
 
 import msgspec
 from pydicom import config
 from pydicom.dataset import Dataset
-from pynetdicom import AE, AllStoragePresentationContexts, _config, evt
+from pynetdicom import AE, AllStoragePresentationContexts, _config, evt, timer
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
@@ -297,8 +298,10 @@ def entity(title: str, syntaxes: Sequence[str] = TRANSFER_SYNTAXES) -> AE:
 def judge_ourselves() -> None:
     """What is no UID must reach us, so that its sender gets a status, and not an abort.
 
-    The libraries would refuse it, or warn of it with the value in the warning.
+    The libraries would refuse it, or warn of it with the value in the warning. Their timeouts run
+    on the wall's clock, whose leap would end every association: ours are not moved.
     """
+    timer.time = SimpleNamespace(time=time.monotonic)  # type: ignore[assignment, attr-defined]
     _config.VALIDATORS["UI"] = lambda _value: (True, "")
     config.settings.reading_validation_mode = config.IGNORE
     config.settings.writing_validation_mode = config.IGNORE

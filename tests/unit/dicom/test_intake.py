@@ -170,3 +170,25 @@ async def test_a_busy_modality_is_noted_now_and_then(box: ImagingBox) -> None:
         return seen
 
     assert await box.journal.transact(work) == [100_000, 100_000, 120_000]
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ({}, ""),
+        ({"AcquisitionDateTime": "20251124091500.25+0800"}, "20251124091500.25+0800"),
+        ({"AcquisitionDate": "19700101", "AcquisitionTime": "000512"}, "19700101000512"),
+        (
+            {"ContentDate": "20271124", "ContentTime": "091500", "TimezoneOffsetFromUTC": "+0800"},
+            "20271124091500+0800",
+        ),
+        ({"AcquisitionTime": "091500"}, ""),
+    ],
+)
+async def test_the_time_of_the_modality_is_kept_as_it_was_said(
+    box: ImagingBox, said: dict[str, str], kept: str
+) -> None:
+    box.comes(1, 0, 16, **said)
+    await box.catches_up()
+    (image,) = box.images()
+    assert (image.device_time, image.stored_ms) == (kept, 5_000_000)

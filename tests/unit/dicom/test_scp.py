@@ -2,6 +2,7 @@
 
 import io
 import queue
+import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ import pytest
 from pydicom import config
 from pydicom.data import get_testdata_file
 from pydicom.uid import MRImageStorage, generate_uid
-from pynetdicom import _config, evt
+from pynetdicom import _config, evt, timer
 
 from lianzhen_edge.dicom.arrival import Admissions, Arrival, Called, Caller, Kept
 from lianzhen_edge.dicom.scp import Reception, entity, judge_ourselves
@@ -267,3 +268,18 @@ def test_one_click_is_enough_for_the_next_call(scp: Scp) -> None:
     with association(scp.port) as opened:
         assert opened is not None
         assert opened.echo() == 0
+
+
+def test_a_leap_of_the_wall_clock_ends_no_association(
+    scp: Scp, sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wall = time.time
+    for leap in (3600, -3600, -int(wall())):
+        monkeypatch.setattr("time.time", lambda leap=leap: wall() + leap)
+        assert sender.echo() == 0
+    image = ct_slice(1, STUDY, SERIES)
+    assert sender.store(data_set(image), image.SOPInstanceUID).status == 0
+    waiting = timer.Timer(60.0)
+    waiting.start()
+    monkeypatch.setattr("time.time", lambda: wall() + 3600)
+    assert not waiting.expired
