@@ -24,6 +24,7 @@ from lianzhen_protocol.accounts import Actor, Role
 from lianzhen_protocol.identity import NodeId, uuid7
 from lianzhen_protocol.opinion_sheets import Opinion, arrive
 from lianzhen_runtime.keys import FileKeys
+from lianzhen_runtime.web.once import Act
 from printers import QUEUE, Cups, Printer
 from support.lab_fixtures import needs_tool
 from support.signers import TestCa, document, key_of, signed
@@ -119,8 +120,10 @@ async def test_what_was_signed_lies_in_the_tray(ward: Ward, printer: Printer) ->
     before = len(printer.printed())
     async with ward.opened() as (journal, printing):
         opinion = await with_opinion(journal)
-        job = await printing.ask(opinion, "A4", NURSE, new_id())
+        job = await printing.ask(opinion, "A4", NURSE, None, Act("a form"))
         assert job.stage is JobStage.WAITING
+        again = await printing.ask(opinion, "A4", NURSE, None, Act("a form"))  # a double click
+        assert again.id == job.id
         done = await ended(journal, job.id, JobStage.PRINTED)
         assert (done.pdf, done.error, done.attempt) == (b"", "", 1)
         assert await printing.ask(opinion, "A4", NURSE, job.id) == done  # the same wish

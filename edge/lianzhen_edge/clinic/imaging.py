@@ -109,19 +109,19 @@ class _Pages:
         }
 
     async def admit(self, visit: Visit) -> web.StreamResponse:
-        actor = visit.actor
-        found = await self._box.imaging.admit(visit.match("id"), actor.id, actor.name)
+        actor, act = visit.actor, await visit.act()
+        found = await self._box.imaging.admit(visit.match("id"), actor.id, actor.name, act)
         return visit.see_other("/modalities", id=found.id)
 
     async def remove(self, visit: Visit) -> web.StreamResponse:
-        actor = visit.actor
-        found = await self._box.imaging.remove(visit.match("id"), actor.id, actor.name)
+        actor, act = visit.actor, await visit.act()
+        found = await self._box.imaging.remove(visit.match("id"), actor.id, actor.name, act)
         return visit.see_other("/modalities", id=found.id)
 
     async def add(self, visit: Visit) -> web.StreamResponse:
-        wanted, actor = await visit.form(Modality), visit.actor
+        wanted, actor, act = await visit.form(Modality), visit.actor, await visit.act()
         found = await self._box.imaging.admit_by_hand(
-            wanted.title.strip(), wanted.address.strip(), actor.id, actor.name
+            wanted.title.strip(), wanted.address.strip(), actor.id, actor.name, act
         )
         return visit.see_other("/modalities", id=found.id)
 

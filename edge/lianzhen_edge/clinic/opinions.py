@@ -133,7 +133,8 @@ class _Pages:
             identity = record_id(bytes.fromhex(wish.job)).hex() if wish.job else None
         except ValueError as error:
             raise Unfit("a job's id is 32 hexadecimal digits") from error
-        job = await self._box.printing.ask(opinion, wish.paper, visit.actor, identity)
+        act = await visit.act()
+        job = await self._box.printing.ask(opinion, wish.paper, visit.actor, identity, act)
         return visit.see_other("/printing", id=job.id)
 
     async def jobs(self, visit: Visit) -> web.StreamResponse:

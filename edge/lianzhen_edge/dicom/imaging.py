@@ -33,6 +33,7 @@ from lianzhen_runtime.log import Log
 from lianzhen_runtime.preview import NoPreview, PreviewWorker
 from lianzhen_runtime.sealedfile import read_sealed, write_sealed
 from lianzhen_runtime.web.live import Live
+from lianzhen_runtime.web.once import Act
 
 from . import waiting
 from .arrival import FOLDER, Admissions, Called, Caller, Kept
@@ -151,11 +152,15 @@ class Imaging:
         """The scp has an image that is durable."""
         self.intake.tell(Place(notice.segment, notice.offset))
 
-    async def admit(self, key: str, actor: str, name: str) -> Scanner:
+    async def admit(self, key: str, actor: str, name: str, act: Act | None = None) -> Scanner:
         """Let a modality in that has called; the list holds when this returns."""
-        return await self._journal.transact(lambda book: _admit(book, key, actor, name))
+        return await (act or Act()).do(
+            self._journal.transact, lambda book: _admit(book, key, actor, name), Scanner
+        )
 
-    async def admit_by_hand(self, title: str, address: str, actor: str, name: str) -> Scanner:
+    async def admit_by_hand(
+        self, title: str, address: str, actor: str, name: str, act: Act | None = None
+    ) -> Scanner:
         """Let a modality in that has not called yet."""
 
         def work(book: Book) -> Scanner:
@@ -164,9 +169,9 @@ class Imaging:
                 book.put(Scanner(id=key, title=title, address=address, state=REFUSED))
             return _admit(book, key, actor, name)
 
-        return await self._journal.transact(work)
+        return await (act or Act()).do(self._journal.transact, work, Scanner)
 
-    async def remove(self, key: str, actor: str, name: str) -> Scanner:
+    async def remove(self, key: str, actor: str, name: str, act: Act | None = None) -> Scanner:
         """Shut a modality out; what it sent stays."""
 
         def work(book: Book) -> Scanner:
@@ -176,7 +181,7 @@ class Imaging:
             book.audit(actor, "remove", f"{Scanner.SHEET}/{key}")
             return _known(book, key)
 
-        return await self._journal.transact(work)
+        return await (act or Act()).do(self._journal.transact, work, Scanner)
 
     async def remove_by_hand(self, title: str, address: str, actor: str, name: str) -> Scanner:
         """The same by what it is called."""

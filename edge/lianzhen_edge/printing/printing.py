@@ -86,25 +86,31 @@ class Printing:
         return await asyncio.to_thread(report.pdf, made, self._faces, paper or self.paper)
 
     async def ask(
-        self, opinion: Opinion, paper: str, actor: Actor, identity: str | None = None
+        self,
+        opinion: Opinion,
+        paper: str,
+        actor: Actor,
+        identity: str | None = None,
+        act: Act | None = None,
     ) -> PrintJob:
-        """Have it printed; durable when this returns. The same ``identity`` is the same job."""
+        """Have it printed; durable when this returns. The same ``identity`` is the same job, and
+        the same ``act``."""
         if self._queue is None:
             raise NoPrinter("no printer is set up; name its queue in the setting 'print_queue'")
         pdf = await self.pdf(opinion, paper)
 
-        def work(book: Book) -> PrintJob:
+        def work(book: Book) -> str:
             made = identity or book.new_id()
             job = book.get(PrintJob, made)
             if job is None:
                 job = jobs.new_job(made, opinion.id, paper, pdf, actor.name, book.now_ms)
                 book.put(job)
                 book.audit(actor.id, "print", f"opinion/{opinion.id}")
-            return job
+            return made
 
-        found = await self._journal().transact(work)
+        found = await (act or Act()).do(self._journal().transact, work, str)
         self._wake.set()
-        return found
+        return jobs.job_of(self._journal().sheets, found)
 
     async def again(self, identity: str, actor: Actor, act: Act | None = None) -> None:
         """Try once more. NoSuchJob, NotNow."""

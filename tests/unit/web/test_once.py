@@ -127,3 +127,30 @@ def test_every_form_carries_its_id() -> None:
                     forms += 1
                     assert re.search(r"\{\{ (ui\.)?once\(\) \}\}", form), f"{file.name}: {form}"
     assert forms > 25
+
+
+ELSEWHERE = {
+    "opinions.cancel": "a print job ends once",
+    "opinions.sign": "an opinion is its bytes",
+    "people.check": "it only says what an ID number says",
+    "money.reverse": "a claim is reversed once, by its id",
+    "signers.ask": "a key is asked for once, by its own bytes",
+    "signers.challenge": "the newest counts",
+}
+"""Handlers that may do without, and why."""
+
+
+def test_every_handler_of_a_form_does_it_once() -> None:
+    seen = 0
+    for folder in ("edge/lianzhen_edge/clinic", "hub/lianzhen_hub/consoles"):
+        for file in sorted((ROOT / folder).glob("*.py")):
+            text = file.read_text(encoding="utf-8")
+            declared = r"found\.post\([^)]*\)\((?:_?spoken\()?pages\.(\w+)"
+            bodies = dict(
+                re.findall(r"\n    async def (\w+)(\(.*?)(?=\n    async def |\Z)", text, re.DOTALL)
+            )
+            for name in re.findall(declared, text):
+                seen += 1
+                once = re.search(r"visit\.(once|act)\(|self\._register\(", bodies[name])
+                assert once or f"{file.stem}.{name}" in ELSEWHERE, f"{file.name}: {name}"
+    assert seen > 30
