@@ -1,7 +1,7 @@
 """OpenStack Swift with its S3 gateway, on loopback: a store of objects that is none of ours.
 
 One disk, one copy, four programs (proxy, account, container, object), all of them Swift's own; the
-object server syncs what it has before it answers.
+object server syncs what it has before it answers. A busy machine is no reason to give a disk up.
 """
 
 import contextlib
@@ -54,6 +54,9 @@ user_images_hub = {SECRET} .admin
 [app:proxy-server]
 use = egg:swift#proxy
 account_autocreate = true
+conn_timeout = 20
+node_timeout = 60
+error_suppression_limit = 100000
 """
 
 _STORAGE = """
@@ -61,6 +64,8 @@ _STORAGE = """
 pipeline = {kind}-server
 [app:{kind}-server]
 use = egg:swift#{kind}
+conn_timeout = 20
+node_timeout = 60
 """
 
 
