@@ -116,7 +116,7 @@ class Box:
     def _ca(self) -> str:
         if self._identity is None:
             raise NotEnrolled("this box is not enrolled yet; 'lianzhen-edge status' says why")
-        return self._identity.ca
+        return self._identity.ca + identity.past_anchors(self._identities)
 
     def when_open(self, opener: Callable[[Journal], None]) -> None:
         """Call ``opener`` with the journal as soon as there is one, before any service runs."""
@@ -143,6 +143,7 @@ class Box:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(uplink.run(), name="uplink")
                 tasks.create_task(self._keep_certificate(uplink), name="certificate")
+                tasks.create_task(self._follow_claims(uplink), name="claims")
                 tasks.create_task(self.clock.keep(), name="clock")
                 tasks.create_task(enrolment.set_clock(who, self.clock), name="time")
                 for name, run, faults in services(self):
@@ -173,8 +174,10 @@ class Box:
         return Line(who.hub, tls.client_context(who.ca, self.clock.now, HUB_NAME, own))
 
     def claim(self, claim: Claim) -> None:
-        """Take a claim; enrolment begins at once. An enrolled box keeps its identity."""
-        if self._identity is not None:
+        """Take a claim; enrolment begins at once. An enrolled box keeps its identity, and follows
+        only the claim of a hub whose authority it does not know.
+        """
+        if self._identity is not None and enrolment.knows(self._identity, claim.pin):
             raise EnrolledAlready(f"this box is enrolled already, as {self._identity.node}")
         write_durably(self._claim_file, str(claim).encode())
         self._claimed.set()
@@ -201,7 +204,7 @@ class Box:
                 try:
                     return claims.parse(read_secret(self._claim_file).decode())
                 except (ClaimError, UnicodeDecodeError) as error:
-                    self._enter("refused", str(error))
+                    self._enter("refused" if self._identity is None else "enrolled", str(error))
                     remove_durably(self._claim_file)
             elif self._state == "starting":
                 self._enter("unclaimed", "this box is blank: claim it with 'lianzhen-edge claim'")
@@ -212,6 +215,24 @@ class Box:
         async for renewed in enrolment.keep_certificate(self._identities, self.clock):
             self._identity = renewed
             uplink.renew(self._credentials(renewed))
+
+    async def _follow_claims(self, uplink: Uplink) -> None:
+        """The hub changed its authority: a claim with its pin leads this box there."""
+        while True:
+            claim, who = await self._next_claim(), self._identity
+            if who is not None and not enrolment.knows(who, claim.pin):
+                self._enter("enrolled", "the hub's new authority waits for its admin's approval")
+                try:
+                    self._identity = await enrolment.follow(
+                        claim, who, self._identities, self.clock
+                    )
+                except enrolment.EnrolmentRefused as refusal:
+                    _log.error("the claim was not followed", code=refusal.code)
+                    self._enter("enrolled", str(refusal))
+                else:
+                    self._enter("enrolled", "")
+                    uplink.renew(self._credentials(self._identity))
+            remove_durably(self._claim_file)
 
     def _credentials(self, who: Identity) -> Credentials:
         own = (who.certificate_file, who.key_file)

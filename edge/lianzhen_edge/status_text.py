@@ -16,6 +16,10 @@ _SENTENCES = {
     "disk-full": "the disk is full, new data are refused: make room on it",
     "journal-full": "the journal's share is full, records are refused: let the hub take what waits",
     "images-full": "the images' share is full, images are refused: let the hub take what waits",
+    "hub-untrusted": (
+        "the hub shows a certificate of an authority that this box does not know: is it the right"
+        " hub? If its admin changed the authority, type a new claim: lianzhen-edge claim"
+    ),
     "certificate-ends": "the certificate was not renewed: let this box reach the hub's HTTPS port",
 }
 

@@ -114,7 +114,7 @@ def concerns(
     A line that is down is none by itself, as a clinic's line is often down: what waits for too
     long is. Neither is a rejected record, which waits for a person and never goes away by itself.
     """
-    found = [Concern(code=code, what="") for code in full]
+    found, links = [Concern(code=code, what="") for code in full], list(links)
     if state != "enrolled":
         found.append(Concern(code="not-enrolled", what=state))
     found += [
@@ -127,12 +127,24 @@ def concerns(
         for lane in lanes
         if lane.oldest_ms is not None and now_ms - lane.oldest_ms > stalled_s * 1000
     ]
+    untrusted = [link.since_ms for link in links if link.code == UNTRUSTED]
+    found += [Concern(code="hub-untrusted", what="", since_ms=min(untrusted))] if untrusted else []
     if certificate_ends_ms is not None and certificate_ends_ms - now_ms < _RENEWAL_LATE_MS:
         found.append(Concern(code="certificate-ends", what="", since_ms=certificate_ends_ms))
     return found
 
 
-CONCERNS: Final = ("not-enrolled", "refused", "stalled", "certificate-ends", *CAUSES)
+CONCERNS: Final = (
+    "not-enrolled",
+    "refused",
+    "stalled",
+    "hub-untrusted",
+    "certificate-ends",
+    *CAUSES,
+)
+
+UNTRUSTED: Final = "peer-untrusted"
+"""Code of a line whose other end shows a certificate of no authority of ours."""
 
 _RENEWAL_LATE_MS: Final = 3 * 24 * 3600 * 1000
 """Certificates are renewed three weeks before; this late, something keeps them from it."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 import segno
+from sqlalchemy.exc import OperationalError
 
 from lianzhen_runtime.audit_report import head_of, report
 from lianzhen_runtime.child import own_command
@@ -21,8 +22,8 @@ from lianzhen_runtime.commandline import (
     pretty,
     settings_of,
 )
-from lianzhen_runtime.errors import ConfigError
-from lianzhen_runtime.files import read_secret
+from lianzhen_runtime.errors import ConfigError, Unavailable
+from lianzhen_runtime.files import read_secret, sole_user
 from lianzhen_runtime.program import run_program
 from lianzhen_runtime.rules import load_rules
 from lianzhen_runtime.web import owner
@@ -31,9 +32,12 @@ from lianzhen_runtime.web.look import size
 from . import __version__, app
 from .audit import check
 from .backup import recovery, restoring
+from .fleet import rotation
+from .fleet.authority import Authority, common_name
 from .ingest import shard
 from .settings import DEFAULT_FILE, Settings
 from .settlement.export import yuan
+from .store.database import Database
 
 
 def parser() -> argparse.ArgumentParser:
@@ -88,6 +92,9 @@ def parser() -> argparse.ArgumentParser:
     back.add_argument("folder", type=Path, help="folder of all backups")
     back.add_argument("--at", help="the name of one of them; otherwise the newest")
     back.add_argument("--key", type=Path, required=True, help="file with the recovery key")
+    ca = verbs.add_parser("ca", help="the hub's authority, and its change to another root")
+    ca.add_argument("action", choices=["status", "rotate", "retire"])
+    ca.add_argument("--anyway", action="store_true", help="leave boxes behind that have not moved")
     verbs.add_parser("notices", help="what an admin should know")
     verbs.add_parser("status", help="the state of every part")
     ledger = verbs.add_parser("ledger", help="the accounts; and do they sum to zero?")
@@ -149,6 +156,8 @@ def _do(options: argparse.Namespace, settings: Settings) -> int:
             return _ledger(options, settings)
         case "audit":
             return _audit(options, settings)
+        case "ca":
+            _authority(options, settings)
         case "backup" | "recovery-key" | "restore":
             _backup(options, settings)
         case "quarantine" if options.action not in {None, "list"}:
@@ -213,6 +222,42 @@ def _backup(options: argparse.Namespace, settings: Settings) -> None:
         print(f"{made.path}: {records} records are back, as of {when}")
         print("start the hub: the boxes bring what came later")
         print("what an admin did since then is to be done again: revocations first of all")
+
+
+def _authority(options: argparse.Namespace, settings: Settings) -> None:
+    """On the files themselves: the hub is stopped for a change, and takes it up at its start."""
+    folder = settings.folder / "ca"
+    if not folder.exists():
+        raise Unavailable(f"there is no hub in {settings.folder}: name its folder with --state")
+    authority = Authority(folder)
+    left = _stragglers(settings, authority)
+    if options.action == "status":
+        print(f"{common_name(authority.root)}  serves, pin {authority.spki_pin.hex()}")
+        if authority.following is not None:
+            print(f"{common_name(authority.following)}  follows, and issues certificates of boxes")
+            for each in left:
+                print(f"not yet moved: {each.node}  {each.box}  {each.clinic}")
+            if not left:
+                print("every box has moved: stop the hub and run 'lianzhen-hub ca retire'")
+        return
+    with sole_user(settings.folder):
+        if options.action == "rotate":
+            rotation.begin(authority)
+            print("a new root is made; start the hub: boxes move to it as they come online")
+        else:
+            rotation.finish(folder, authority, left, anyway=options.anyway)
+            print("the old root is retired and its key is gone; start the hub, print claims anew")
+
+
+def _stragglers(settings: Settings, authority: Authority) -> list[rotation.Straggler]:
+    database = Database(settings.database_url)
+    try:
+        with database.engine.connect().execution_options(reader=True) as db:
+            return rotation.stragglers(db, authority)
+    except OperationalError as error:
+        raise Unavailable("the database does not open; is it running?") from error
+    finally:
+        database.engine.dispose()
 
 
 def _quarantine(options: argparse.Namespace, settings: Settings) -> None:

@@ -383,7 +383,7 @@ async def test_the_keeper_leaves_a_young_certificate_alone(line: Web, tmp_path: 
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.3):
             await next_identity(folder, box_clock(folder))
-    assert line.asked == before
+    assert set(line.asked[len(before) :]) <= {"cacerts"}  # it only looks who the authority is
 
 
 # -- after a long absence

@@ -10,6 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final, TypeVar
 
+import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -34,7 +35,16 @@ from .clock import TrustedClock
 from .hubcalls import API, EnrolmentRefused, Hub, HubBusy, HubUnreachable, PinMismatch, call
 from .identity import Identity
 
-__all__ = ["EnrolmentRefused", "PinMismatch", "enrol", "keep_certificate", "reapprove", "rekey"]
+__all__ = [
+    "EnrolmentRefused",
+    "PinMismatch",
+    "enrol",
+    "follow",
+    "keep_certificate",
+    "knows",
+    "reapprove",
+    "rekey",
+]
 
 CHECK_SECONDS: Final = 3600.0
 _MAX_WAIT_S: Final = 3600.0
@@ -116,11 +126,11 @@ async def keep_certificate(
 
     No refusal ends it, since care goes on and an admin may think again; each is logged once.
     """
-    identity = disk.load(folder)
-    if identity is None:
-        raise SecretError("the box has no identity to renew; claim it first")
     attempt, unit = 0, random.random()  # noqa: S311 - jitter
     while True:
+        identity = disk.load(folder)  # anew: it may have followed a claim meanwhile
+        if identity is None:
+            raise SecretError("the box has no identity to renew; claim it first")
         wait = check_s
         try:
             found = await _renewed(identity, folder, clock, unit)
@@ -132,15 +142,17 @@ async def keep_certificate(
         else:
             attempt = 0
             if found is not identity:
-                identity, unit = found, random.random()  # noqa: S311 - jitter
-                _log.info("certificate renewed", node=identity.node, serial=identity.serial)
-                yield identity
+                unit = random.random()  # noqa: S311 - jitter
+                _log.info("certificate renewed", node=found.node, serial=found.serial)
+                yield found
         await asyncio.sleep(wait)
 
 
 async def _renewed(identity: Identity, folder: Path, clock: TrustedClock, unit: float) -> Identity:
     if not identity.due(clock.now(), unit):
-        return identity
+        if not await _authority_moves(identity, clock):
+            return identity
+        return await rekey(identity, folder, clock)
     hub = Hub(identity.hub, identity.ca, clock)
     if identity.expired(clock.now()):
         # No date that nobody vouches for makes us give a good certificate up.
@@ -160,6 +172,40 @@ async def _renewed(identity: Identity, folder: Path, clock: TrustedClock, unit: 
     return await reapprove(identity, folder, clock)
 
 
+async def follow(claim: Claim, identity: Identity, folder: Path, clock: TrustedClock) -> Identity:
+    """A hub that changed its authority while this box was away is believed by a new claim's pin.
+
+    Node and journal stay: the box asks with its old key, and an admin approves it.
+    """
+    claim = claim._replace(hub=claim.hub.rstrip("/"))
+    ca = await _until_answered(lambda: _pinned_ca(claim))
+    there = msgspec.structs.replace(identity, hub=claim.hub, ca=ca)
+    return await reapprove(there, folder, clock)
+
+
+def knows(identity: Identity, pin: bytes) -> bool:
+    """Whether a claim's pin is of an authority that this box trusts already."""
+    return pin in {_pin(anchor) for anchor in x509.load_pem_x509_certificates(identity.ca.encode())}
+
+
+async def _authority_moves(identity: Identity, clock: TrustedClock) -> bool:
+    """Whether the hub has another root than those we know, or has retired one of them."""
+    try:
+        reply = await Hub(identity.hub, identity.ca, clock).get("/cacerts")
+        theirs = {_pin(root) for root in x509.load_pem_x509_certificates(reply.body)}
+    except (OSError, ValueError, EnrolmentRefused):
+        return False  # a line that is down; what does not trust its hub shows that by itself
+    ours = {_pin(root) for root in x509.load_pem_x509_certificates(identity.ca.encode())}
+    return theirs != ours
+
+
+def _pin(certificate: x509.Certificate) -> bytes:
+    spki = certificate.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return sha256(spki).digest()
+
+
 async def _pinned_ca(claim: Claim) -> str:
     """The hub's CA, fetched from anybody, believed for its key alone."""
     reply = await call(f"{claim.hub}{API}/cacerts", context=False)
@@ -168,10 +214,7 @@ async def _pinned_ca(claim: Claim) -> str:
     except ValueError as error:
         raise HubUnreachable("something else than the hub answers at its address") from error
     for anchor in anchors:
-        spki = anchor.public_key().public_bytes(
-            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
-        if sha256(spki).digest() == claim.pin:
+        if _pin(anchor) == claim.pin:
             return anchor.public_bytes(serialization.Encoding.PEM).decode()
     raise PinMismatch
 

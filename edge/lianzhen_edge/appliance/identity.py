@@ -34,7 +34,7 @@ from lianzhen_runtime.files import (
 
 _RENEW_AT: Final = 1 / 3
 _RENEW_JITTER: Final = 1 / 10
-_CURRENT, _NEXT_KEY = "current", "next.key"
+_CURRENT, _NEXT_KEY, _PAST = "current", "next.key", "past.pem"
 _KEY, _CERTIFICATE, _CA, _ABOUT = "key.pem", "certificate.pem", "ca.pem", "identity.json"
 
 
@@ -145,6 +145,7 @@ def install(folder: Path, hub: str, issued: Issued) -> Identity:
         raise ValueError("the hub's certificate is over another key")
     if [name.value for name in names] != [node_id(issued.node)]:
         raise ValueError("the hub's certificate is for another node")
+    _keep_anchors(folder)
     about = _About(node=issued.node, clinic=issued.clinic, hub=hub, mqtt_port=issued.mqtt_port)
     number = max(_numbers(folder), default=0) + 1
     home = private_folder(folder / f"{number:06d}")
@@ -166,6 +167,19 @@ def install(folder: Path, hub: str, issued: Issued) -> Identity:
     if found is None:
         raise SecretError(f"the identity just written to {home} is not there")
     return found
+
+
+def past_anchors(folder: Path) -> str:
+    """Every authority that this box ever trusted (PEM): for what was signed under one, not TLS."""
+    path = folder / _PAST
+    return path.read_text() if path.exists() else ""
+
+
+def _keep_anchors(folder: Path) -> None:
+    """What the identity in use trusts is not forgotten with it."""
+    before = load(folder)
+    if before is not None and before.ca not in (kept := past_anchors(folder)):
+        write_durably(folder / _PAST, (kept + before.ca).encode())
 
 
 def request_pem(key: ec.EllipticCurvePrivateKey) -> str:

@@ -157,7 +157,9 @@ class _Pages:
             return Verification(outcome="unknown")
         if not _same_paper(opinion, code) or not self._signed(opinion, code):
             return Verification(outcome="changed")
-        verdict = verdict_now(sheets, self._hub.authority.root, opinion.signed, self._hub.now_ms())
+        verdict = verdict_now(
+            sheets, self._hub.authority.anchors, opinion.signed, self._hub.now_ms()
+        )
         said = opinion.document
         return Verification(
             outcome=verdict.standing,
@@ -175,8 +177,8 @@ class _Pages:
     def _signed(self, opinion: Opinion, code: PrintedCode) -> bool:
         """The signature on the paper itself, under the certificate of the opinion."""
         try:
-            root = self._hub.authority.root
-            key = certificate_key(signing_certificate(opinion.signed.certificate, [root]))
+            anchors = self._hub.authority.anchors
+            key = certificate_key(signing_certificate(opinion.signed.certificate, anchors))
             check_digest(key, code.suite, code.digest, code.signature)
         except SignatureInvalid:
             return False

@@ -1,4 +1,5 @@
-"""The hub's certificate authority: one EC P-256 root, made on first start (RFC 5280 profile).
+"""The hub's certificate authority: an EC P-256 root, made on first start (RFC 5280 profile), and
+while it is rotated (``rotation``) the one that follows it.
 
 Everything that is issued has exactly one purpose. Node certificates only authenticate clients,
 the hub's server certificate only servers, and the signing certificate (Ed25519) opens no TLS
@@ -42,6 +43,9 @@ EXPERT_LIFE: Final = timedelta(days=365)
 
 CRL_LIFE: Final = timedelta(days=8)
 """A broker whose CRL is older than this refuses everybody; it is reissued every hour."""
+
+ROOT, NEXT, RETIRED = "root.pem", "next.pem", "retired.pem"
+"""Files of ``ca``: the root in force, the one that follows, certificates of those before."""
 
 BACKDATE: Final = timedelta(hours=1)
 """How far a box's or broker's clock may be behind ours before it refuses what we just made."""
@@ -113,7 +117,16 @@ class Authority:
         self._folder = private_folder(folder)
         self._clock = clock
         self._key, self.root = self._load_root()
-        self.ca_pem = self.root.public_bytes(serialization.Encoding.PEM).decode()
+        self._issuers = [(self._key, self.root)]
+        self.following: x509.Certificate | None = None
+        if (folder / NEXT).exists():
+            following = _root_of(folder / NEXT)
+            self.following = following[1]
+            self._issuers.append(following)
+        self.ca_pem = "".join(pem_of(root) for _, root in self._issuers)
+        """What boxes are given, and what is trusted for TLS: one root, or two."""
+        self.anchors = [root for _, root in self._issuers] + self._retired()
+        """What an opinion may have been signed under."""
         self._last_list = datetime.fromtimestamp(0, UTC)
 
     @property
@@ -125,7 +138,8 @@ class Authority:
         self, key: ec.EllipticCurvePublicKey, node: str, lifetime: timedelta = NODE_LIFE
     ) -> x509.Certificate:
         """A box's certificate: CN is the node id, good for nothing but being a client."""
-        return self._issue(key, node, lifetime, ExtendedKeyUsageOID.CLIENT_AUTH)
+        purpose = ExtendedKeyUsageOID.CLIENT_AUTH
+        return self._issue(key, node, lifetime, purpose, issuer=self._issuers[-1])
 
     def issue_hub(self, names: Sequence[str] = ()) -> Pair:
         """The certificate of HTTPS and broker, renewed at 1/3 of its life left.
@@ -164,25 +178,35 @@ class Authority:
         return Signer(key, pair.certificate)
 
     def revocation_list(self, revoked: Iterable[tuple[int, datetime]]) -> bytes:
-        """A CRL (PEM) of (serial, when), good for ``CRL_LIFE``.
+        """A CRL (PEM) of (serial, when), good for ``CRL_LIFE``; one of each root, in one file.
 
         Each has a thisUpdate and a number above those of the one before (RFC 5280, 5.2.3), also
         within one second: a verifier that holds two lists takes the later one.
         """
         now = datetime.fromtimestamp(int(self._clock()), UTC)
         self._last_list = max(now - BACKDATE, self._last_list + timedelta(seconds=1))
+        found = list(revoked)
+        return b"".join(self._box_list(issuer, found, now + CRL_LIFE) for issuer in self._issuers)
+
+    def _box_list(
+        self,
+        issuer: tuple[ec.EllipticCurvePrivateKey, x509.Certificate],
+        revoked: list[tuple[int, datetime]],
+        ends: datetime,
+    ) -> bytes:
+        key, root = issuer
         builder = (
             x509.CertificateRevocationListBuilder()
-            .issuer_name(self.root.subject)
+            .issuer_name(root.subject)
             .last_update(self._last_list)
-            .next_update(now + CRL_LIFE)
-            .add_extension(self._authority_id(), critical=False)
+            .next_update(ends)
+            .add_extension(_authority_id(key), critical=False)
             .add_extension(x509.CRLNumber(int(self._last_list.timestamp())), critical=False)
         )
         for serial, when in revoked:
             entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(when)
             builder = builder.add_revoked_certificate(entry.build())
-        return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+        return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
     # -- experts
 
@@ -201,7 +225,7 @@ class Authority:
             .add_extension(x509.ExtendedKeyUsage([OPINION_SIGNING]), critical=True)
             .add_extension(x509.CertificatePolicies([policy]), critical=False)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-            .add_extension(self._authority_id(), critical=False)
+            .add_extension(_authority_id(self._key), critical=False)
         )
         return builder.sign(self._key, hashes.SHA256())
 
@@ -213,7 +237,7 @@ class Authority:
             .issuer_name(self.root.subject)
             .last_update(now)
             .next_update(now + CRL_LIFE)
-            .add_extension(self._authority_id(), critical=False)
+            .add_extension(_authority_id(self._key), critical=False)
             .add_extension(x509.CRLNumber(number), critical=False)
             .add_extension(_EXPERT_SCOPE, critical=True)
         )
@@ -228,14 +252,18 @@ class Authority:
     # -- inside
 
     def _load_root(self) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
-        path = self._folder / "root.pem"
-        if not path.exists():
-            key = ec.generate_private_key(ec.SECP256R1())
-            write_durably(path, _pem(key, self._self_signed(key)))
-        found, certificate = _read_pem(path)
-        if not isinstance(found, ec.EllipticCurvePrivateKey):
-            raise SecretError(f"{path} is no EC key; restore it from backup")
-        return found, certificate
+        if not (self._folder / ROOT).exists():
+            self.new_root(ROOT)
+        return _root_of(self._folder / ROOT)
+
+    def new_root(self, name: str) -> None:
+        """Make a root and its file; it is taken into use at the next start."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        write_durably(self._folder / name, _pem(key, self._self_signed(key)))
+
+    def _retired(self) -> list[x509.Certificate]:
+        path = self._folder / RETIRED
+        return x509.load_pem_x509_certificates(path.read_bytes()) if path.exists() else []
 
     def _self_signed(self, key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
         now = datetime.fromtimestamp(int(self._clock()), UTC)
@@ -252,9 +280,6 @@ class Authority:
         )
         return builder.sign(key, hashes.SHA256())
 
-    def _authority_id(self) -> x509.AuthorityKeyIdentifier:
-        return x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
-
     def _issue(
         self,
         key: _PublicKey,
@@ -262,23 +287,25 @@ class Authority:
         lifetime: timedelta,
         purpose: ObjectIdentifier,
         names: x509.SubjectAlternativeName | None = None,
+        issuer: tuple[ec.EllipticCurvePrivateKey, x509.Certificate] | None = None,
     ) -> x509.Certificate:
+        signing, root = issuer or (self._key, self.root)
         now = datetime.fromtimestamp(int(self._clock()), UTC)
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
         serial = x509.random_serial_number()
         builder = (
-            x509.CertificateBuilder(self.root.subject, subject, key, serial)
+            x509.CertificateBuilder(root.subject, subject, key, serial)
             .not_valid_before(now - BACKDATE)
-            .not_valid_after(min(now + lifetime, self.root.not_valid_after_utc))
+            .not_valid_after(min(now + lifetime, root.not_valid_after_utc))
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_LEAF_USAGE, critical=True)
             .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-            .add_extension(self._authority_id(), critical=False)
+            .add_extension(_authority_id(signing), critical=False)
         )
         if names is not None:
             builder = builder.add_extension(names, critical=False)
-        return builder.sign(self._key, hashes.SHA256())
+        return builder.sign(signing, hashes.SHA256())
 
     def _kept(
         self,
@@ -302,6 +329,22 @@ class Authority:
         begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
         now = datetime.fromtimestamp(self._clock(), UTC)
         return certificate.issuer == self.root.subject and begin <= now < end - (end - begin) / 3
+
+
+def pem_of(certificate: x509.Certificate) -> str:
+    """Its text."""
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def _root_of(path: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+    found, certificate = _read_pem(path)
+    if not isinstance(found, ec.EllipticCurvePrivateKey):
+        raise SecretError(f"{path} is no EC key; restore it from backup")
+    return found, certificate
+
+
+def _authority_id(key: ec.EllipticCurvePrivateKey) -> x509.AuthorityKeyIdentifier:
+    return x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key())
 
 
 def common_name(certificate: x509.Certificate) -> str:

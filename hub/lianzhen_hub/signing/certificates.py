@@ -178,7 +178,7 @@ def revoke(
     page.put(found)
     page.audit(by.id if by else "hub", "revoke", f"signing-certificate/{serial}")
     issue_list(page, authority)
-    rejudge(page, authority.root, found.certificate, page.now_ms)
+    rejudge(page, authority.anchors, found.certificate, page.now_ms)
     return found
 
 

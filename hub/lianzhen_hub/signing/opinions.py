@@ -191,7 +191,7 @@ def masked_number(number: str | None) -> str:
 def _verified(page: HubPage, authority: Authority, signed: OpinionSigned) -> Verdict:
     if page.get(Revocations, Revocations.KEY) is None:
         certificates.issue_list(page, authority)
-    verdict = verdict_now(page, authority.root, signed, page.now_ms)
+    verdict = verdict_now(page, authority.anchors, signed, page.now_ms)
     if verdict.standing is not Standing.VALID:
         raise SignatureInvalid(f"the signature is not taken: {verdict.why}")
     return verdict

@@ -9,15 +9,17 @@ from lianzhen_protocol.sheets import Sheets
 
 
 def verdict_now(
-    sheets: Sheets, root: x509.Certificate, signed: OpinionSigned, now_ms: int
+    sheets: Sheets, anchors: list[x509.Certificate], signed: OpinionSigned, now_ms: int
 ) -> Verdict:
     """Judge it from its bytes, as a box does."""
     held = sheets.get(Revocations, Revocations.KEY)
-    listed = RevocationList(held.revocations, [root]) if held else None
-    return judge(signed, [root], listed, now_ms)
+    listed = RevocationList(held.revocations, anchors) if held else None
+    return judge(signed, anchors, listed, now_ms)
 
 
-def rejudge(sheets: Sheets, root: x509.Certificate, certificate: bytes, now_ms: int) -> None:
+def rejudge(
+    sheets: Sheets, anchors: list[x509.Certificate], certificate: bytes, now_ms: int
+) -> None:
     """Write the verdicts anew on what was signed under a certificate that was revoked now."""
     for opinion in sheets.find_token(Opinion, "certificate", fingerprint(certificate)):
-        settle(sheets, opinion.id, verdict_now(sheets, root, opinion.signed, now_ms))
+        settle(sheets, opinion.id, verdict_now(sheets, anchors, opinion.signed, now_ms))

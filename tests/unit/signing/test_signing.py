@@ -409,7 +409,7 @@ async def test_revocation_afterwards_is_said_and_a_known_key_ends_it(office: Off
     found = await office.opinion(found.id)
     assert (found.state, found.standing) == ("refused", "revoked")
     verdict = await office.desk.work(
-        lambda page: verdict_now(page, office.authority.root, found.signed, page.now_ms)
+        lambda page: verdict_now(page, office.authority.anchors, found.signed, page.now_ms)
     )
     assert verdict.standing is Standing.REVOKED
 

@@ -126,14 +126,16 @@ async def test_the_json_is_all_of_it(box: Box) -> None:
 
 def test_who_should_look_and_when() -> None:
     refused = LinkStatus(group=Group.BULK, state="refused", code="revoked", since_ms=7)
+    unknown = LinkStatus(group=Group.URGENT, code="peer-untrusted", since_ms=7)
     late = LaneState(lane="record", waiting=1, oldest_ms=BEGIN)
     now = BEGIN + 900_001
-    found = sync.concerns("refused", now, now + 1000, [refused], [late], storage.CAUSES)
+    found = sync.concerns("refused", now, now + 1000, [refused, unknown], [late], storage.CAUSES)
     assert [(each.code, each.what) for each in found] == [
         *((cause, "") for cause in storage.CAUSES),
         ("not-enrolled", "refused"),
         ("refused", "revoked"),
         ("stalled", "record"),
+        ("hub-untrusted", ""),
         ("certificate-ends", ""),
     ]
     assert {each.code for each in found} == set(sync.CONCERNS)
