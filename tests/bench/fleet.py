@@ -98,6 +98,14 @@ class Bench:
             swarm.end()
         return {
             "bench": "fleet",
+            "what": (
+                f"{self.edges} simulated edges, {2 * self.edges} TLS connections, "
+                f"{self._options.shards} ingest shard(s); a frame is {self._options.records} "
+                "records of a kilobyte; CPU in ms for one connection or one frame"
+            ),
+            "table": _table(self.phases, rates),
+            "peers": {},
+            "ratios": {},
             "edges": self.edges,
             "connections": 2 * self.edges,
             "most_edges_by_open_files": most_edges(),
@@ -187,7 +195,56 @@ class Bench:
             _say(phase, figures)
 
     def _memory(self) -> dict[str, int]:
-        return {name: _resident(pid) for name, pid in self._pids.items()}
+        found = {name: _resident(pid) for name, pid in self._pids.items()}
+        family = psutil.Process(self._pids["hub"]).children(recursive=True)
+        shards = [each.pid for each in family if each.pid != self._pids["broker"]]
+        found["hub"] += sum(map(_resident, shards))
+        return found
+
+
+def _table(phases: Mapping[str, Any], rates: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """For docs/figures.md."""
+    connect, storm = phases["connect"], phases["storm"]
+    memory = connect["memory_bytes_per_connection"]
+    rows = [
+        ["", "half / all, s", "commit p50 / p99, ms", "CPU, ms each", "others, cores"],
+        [
+            f"come online; memory each: hub {memory['hub']} B, broker {memory['broker']} B",
+            f"{connect['seconds']['half']} / {connect['seconds']['all']}",
+            "–",
+            _pairs(connect["cpu_ms_per_connection"]),
+            str(connect["other_load_cores"]),
+        ],
+    ]
+    for row in rates:
+        late = "" if row["carried"] else ", not carried"
+        rows.append(
+            [
+                f"{row['offered_per_s']:.0f} frames/s{late}",
+                "–",
+                _spread(row["commit_ms"]),
+                _pairs(row["cpu_ms_per_frame"]),
+                str(row["other_load_cores"]),
+            ]
+        )
+    rows.append(
+        [
+            "broker killed, all come back at once, a record each",
+            f"{storm['seconds']['half']} / {storm['seconds']['all']}",
+            _spread(storm["told_ms"]),
+            "–",
+            str(storm["other_load_cores"]),
+        ]
+    )
+    return rows
+
+
+def _pairs(found: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.2f}" for name, value in found.items())
+
+
+def _spread(found: Mapping[str, float] | None) -> str:
+    return f"{found['p50']:.0f} / {found['p99']:.0f}" if found else "–"
 
 
 def _cpu(pid: int) -> float:

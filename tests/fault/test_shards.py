@@ -18,12 +18,19 @@ from bench.common.fleet_tables import enrol
 from bench.common.hub_view import HubView
 from bench.common.payload import entry
 from bench.common.simulated_edge import STREAM, Hub, SimulatedEdge, Told
-from lab import BoxProgram, HubProgram, Lab, Postgres, wait_until
+from lab import PATIENCE_SECONDS, BoxProgram, HubProgram, Lab, Postgres, wait_until
 from lianzhen_hub.ingest.share import shard_of
-from support.fleet import until
 from support.lab_fixtures import item, notes, put_all
 
 EDGES, KILLS, RECORDS = 12, 2, 20
+
+
+async def until(condition: Callable[[], bool], what: str) -> None:
+    """Return when it holds; a busy machine may take its time."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"never came true: {what}"
+        await asyncio.sleep(0.05)
 
 
 def shard_pid(hub: HubProgram, shard: int) -> int | None:

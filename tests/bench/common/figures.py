@@ -46,11 +46,9 @@ def _bench(found: dict[str, Any]) -> str:
 
 def _tail(found: dict[str, Any]) -> list[str]:
     """Ratios, what the peers promise, and what is missing."""
+    ratios = [f"| {name} | {value} |" for name, value in found["ratios"].items()]
     return [
-        "| ratio to | |",
-        "|--|--|",
-        *(f"| {name} | {value} |" for name, value in found["ratios"].items()),
-        "",
+        *(["| ratio to | |", "|--|--|", *ratios, ""] if ratios else []),
         *(f"- {name}: {row['promise']}" for name, row in found["peers"].items()
           if "promise" in row),
         "- Not measured: " + "; ".join(found["not_measured"]) + ".",
