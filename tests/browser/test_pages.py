@@ -1,5 +1,6 @@
 """Every page as people see it; signing in and accounts, done by hand."""
 
+import re
 from collections.abc import Sized
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -64,6 +65,15 @@ def test_pages_of_one_thing(clinic_page: Pages, hub_page: Pages, site: Site) -> 
         lambda: site.centre.of(Role.ADMIN).caller.get(f"/patients/{patient}").status == 200,
     )
     look_closely(hub_page(Role.ADMIN, "/account", language="en"), [f"/patients/{patient}"])
+
+
+def test_a_double_click_is_one(clinic_page: Pages, site: Site) -> None:
+    nurse = site.clinic.of(Role.NURSE).caller
+    before = len(nurse.get("/patients").body["patients"])
+    page = clinic_page(Role.NURSE, "/patients")
+    page.get_by_role("button", name="身份不明，先登记").dblclick()
+    page.wait_for_url(re.compile(r"/patients/[0-9a-f]{32}$"))
+    assert len(nurse.get("/patients").body["patients"]) == before + 1
 
 
 def look_closely(page: Page, paths: list[str]) -> None:
