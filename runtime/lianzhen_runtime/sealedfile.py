@@ -10,6 +10,7 @@ own file, so none can be swapped, repeated or taken out; one that a crash tore i
 file is opened again. What a chunk ends with is durable when ``append`` returns.
 """
 
+import contextlib
 import os
 import secrets
 import struct
@@ -181,9 +182,14 @@ class SealedWriter:
         head, opened = _new_head(keys, owner)
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, PRIVATE)
         self._file = os.fdopen(descriptor, "r+b")
-        self._file.write(head)
-        self._sync()
-        sync_folder(self.path.parent)
+        try:
+            self._file.write(head)
+            self._sync()
+            sync_folder(self.path.parent)
+        except BaseException:
+            with contextlib.suppress(OSError):  # a full disk refuses what is left in its buffer
+                self._file.close()
+            raise
         return opened
 
     def _sync(self) -> None:

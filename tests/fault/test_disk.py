@@ -1,10 +1,6 @@
 """Full disks, at the box and at the hub: nothing that was acknowledged is lost, and it recovers."""
 
 import secrets
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 from lab import BoxProgram, HubProgram, free_ports, lab, wait_until
 from lianzhen_protocol.accounts import Role
@@ -20,33 +16,9 @@ from support.lab_fixtures import (
 )
 from support.modality import association, ct_slice, data_set
 from support.patients import registered
+from support.small_disk import small_disk
 
 pytestmark = needs_root
-
-
-class SmallDisk:
-    """A file system in memory of a given size, which may grow."""
-
-    def __init__(self, folder: Path, megabytes: int) -> None:
-        self.folder = folder
-        folder.mkdir(parents=True, mode=0o711)
-        size = f"size={megabytes}m,mode=711"
-        subprocess.run(["mount", "-t", "tmpfs", "-o", size, "none", str(folder)], check=True)
-
-    def grow(self, megabytes: int) -> None:
-        subprocess.run(["mount", "-o", f"remount,size={megabytes}m", str(self.folder)], check=True)
-
-    def remove(self) -> None:
-        subprocess.run(["umount", "-l", str(self.folder)], check=True)
-
-
-@contextmanager
-def small_disk(folder: Path, megabytes: int) -> Iterator[SmallDisk]:
-    disk = SmallDisk(folder, megabytes)
-    try:
-        yield disk
-    finally:
-        disk.remove()
 
 
 def bulky() -> Note:
