@@ -1,6 +1,7 @@
 """Cards of one image, over and over: every history is kept, nobody starves, an admin is told."""
 
 import shutil
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from lab import BoxProgram, HubProgram, Lab, wait_until
+from lianzhen_protocol.accounts import Role
+from support.consoles import hub_people
 from support.lab_fixtures import (
     STREAM,
     HubLedger,
@@ -80,6 +83,13 @@ def card(place: Lab, hub: HubProgram, request: pytest.FixtureRequest) -> Iterato
     made.box.kill()
 
 
+def concerned(hub: HubProgram) -> float:
+    """Boxes that the hub's metrics call forked."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{hub.status_port}/metrics") as answer:
+        lines = answer.read().decode().splitlines()
+    return sum(float(line.split()[-1]) for line in lines if 'concerns{code="forked"}' in line)
+
+
 def applied(ledger: HubLedger, card: Card, *histories: list[bytes]) -> None:
     """Each history is at the hub once, in its order."""
     wait_until(
@@ -104,6 +114,11 @@ def test_a_card_restored_twice_keeps_three_histories(card: Card, ledger: HubLedg
     third = card.put(6)
     applied(ledger, card, before + first, before + second, before + third)
     assert card.told()["forked"] == 2
+    (row,) = [row for row in rows(card.hub, "nodes") if row["node"] == card.node]
+    assert "forked" in row["concerns"]
+    wait_until("a metric that says it", lambda: concerned(card.hub) >= 1)
+    page = hub_people(card.hub).of(Role.ADMIN).caller.get("/notices", Accept="text/html").body
+    assert "确认只有一台设备在用" in page  # what to do, in words
 
 
 def test_a_restored_card_with_nothing_to_send_notices_with_its_next_record(
