@@ -62,7 +62,7 @@ install_packages() {
   export DEBIAN_FRONTEND=noninteractive
   policy=/usr/sbin/policy-rc.d cluster=/etc/postgresql-common/createcluster.d/lianzhen.conf
   ours=() servers=()
-  for package in mosquitto nats-server orthanc stunnel4 postgresql-common cups-daemon; do
+  for package in mosquitto nats-server orthanc stunnel4 postgresql-common cups-daemon rabbitmq-server; do
     server=${package%-common} server=${server%-daemon}
     [ "$(dpkg-query -Wf '${db:Status-Status}' $package 2>/dev/null)" = installed ] || servers+=("$server")
   done
@@ -207,7 +207,7 @@ case $verb in
   lint) setup dev python3-venv; lint ;;
   web) setup runtime python3-venv ;;
   bench) bench "$@" ;;
-  soak) setup dev "${runtime_packages[@]}" "${test_packages[@]}"
+  soak) setup dev "${runtime_packages[@]}" "${test_packages[@]}" rabbitmq-server
     [[ " $*" == *" tests/soak/"* ]] || set -- tests/soak "$@"
     exec python -m pytest "$@" ;;
   clean) clean ;;

@@ -1,6 +1,7 @@
 """Runs a hub: broker, gate, ingest, projection, HTTPS for boxes, a socket for admins, probes."""
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import Sequence
 
@@ -19,6 +20,7 @@ from . import __version__
 from .admin import routes as admin
 from .audit import notary
 from .audit.notary import Notary
+from .broker import asking
 from .consoles.app import HubConsole
 from .consultations.service import Assignments
 from .fleet.routes import PREFIX, Enrolment
@@ -52,6 +54,7 @@ async def _serve(hub: Hub, settings: Settings) -> None:
         console.serving(),
         serving(probes(hub.health, hub.metrics), port=settings.status_port),
         serving(admin.application(hub, console.registry), path=settings.folder / "admin.sock"),
+        _asked(hub),
         asyncio.TaskGroup() as services,
     ):
         for name, service in (
@@ -69,6 +72,13 @@ async def _serve(hub: Hub, settings: Settings) -> None:
         _log.info("hub runs", version=__version__, backend=hub.database.backend)
 
 
+def _asked(hub: Hub) -> contextlib.AbstractAsyncContextManager[object]:
+    """Where a broker of many nodes asks who may do what; our own has a list."""
+    if not hub.broker.durable:
+        return contextlib.nullcontext()
+    return serving(asking.application(hub.fleet.is_active), port=hub.settings.broker_auth_port)
+
+
 async def _keep_certificate(hub: Hub, settings: Settings, server: ssl.SSLContext) -> None:
     """New connections get the new certificate; the broker gets it from the gate."""
     while True:
@@ -84,7 +94,7 @@ async def _ingest(hub: Hub) -> None:
         return
     identity = hub.authority.hub_client().path
     context = tls.client_context(hub.authority.ca_pem, hub.clock, HUB_NAME, (identity, identity))
-    await hub.ingest.run(hub.broker.address, context)
+    await hub.ingest.run(hub.broker.address, context, durable=hub.broker.durable)
 
 
 def public(hub: Hub) -> web.Application:

@@ -16,6 +16,7 @@ from .admin import boxes
 from .admin.boxes import NodeView
 from .backup.keeping import Backups
 from .broker.configuration import BrokerSettings
+from .broker.external import OWN_BROKER, ExternalBroker
 from .broker.gate import Gate
 from .broker.mosquitto import Broker
 from .consultations.presence import Presence
@@ -63,8 +64,7 @@ class Hub:
         self.backups = Backups(self)
         self.fleet = Fleet(self.database, self.authority, keys, mqtt_port=settings.mqtt_port)
         self.signer = self.authority.signer()
-        broker = BrokerSettings(address=settings.listen, port=settings.mqtt_port)
-        self.broker = Broker(folder / "broker", broker, self.authority, names=settings.names)
+        self.broker: Broker | ExternalBroker = self._new_broker(settings)
         self.presence = Presence(self.now_ms)
         self.gate = Gate(self.fleet, self.authority, self.broker)
         self.live = Live()
@@ -102,6 +102,12 @@ class Hub:
 
     async def _tell(self, nodes: Collection[NodeId]) -> None:
         await self.ingest.told(nodes)
+
+    def _new_broker(self, settings: Settings) -> Broker | ExternalBroker:
+        if settings.broker != OWN_BROKER:
+            return ExternalBroker(settings.broker)
+        own = BrokerSettings(address=settings.listen, port=settings.mqtt_port)
+        return Broker(settings.folder / "broker", own, self.authority, names=settings.names)
 
     async def __aenter__(self) -> Self:
         await self.database.__aenter__()
@@ -194,7 +200,8 @@ class Hub:
 
     def health(self) -> Health:
         """Healthy: the broker runs and the ingest listens."""
-        broker, listening = self.broker.pid is not None, self.ingest.listening
+        listening = self.ingest.listening
+        broker = listening if self.broker.durable else self.broker.pid is not None
         return Health(
             ok=broker and listening,
             program="lianzhen-hub",

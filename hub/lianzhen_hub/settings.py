@@ -10,6 +10,7 @@ import msgspec
 
 from lianzhen_runtime.config import Section
 
+from .broker.external import addresses
 from .store.database import sqlite_url
 
 DEFAULT_FILE = Path("/etc/lianzhen/hub.toml")
@@ -33,6 +34,14 @@ class Settings(Section, frozen=True):
 
     https_port: Port = 8443
     mqtt_port: Port = 8883
+
+    broker: str = "own"
+    """``own``: a mosquitto that the hub runs. Or where another broker is that several hubs or
+    machines share, ``mqtts://host:port,host:port``; boxes reach it at ``mqtt_port`` of ``names``.
+    """
+
+    broker_auth_port: Port = 8462
+    """Loopback port where another broker asks who may do what; not opened for our own."""
 
     console_port: Port = 8444
     """Console of experts, admins and patients, HTTPS; no client certificates here."""
@@ -87,6 +96,10 @@ class Settings(Section, frozen=True):
                 f'shards = {self.shards} needs PostgreSQL (database = "postgresql://..."): '
                 "SQLite has one writer, so it takes one shard"
             )
+        if self.broker != "own":
+            addresses(self.broker)
+            if self.shards > 1:
+                raise ValueError("shards need the hub's own broker; with another one shards = 1")
 
     @staticmethod
     def clock() -> float:

@@ -69,8 +69,8 @@ def parse(topic: str) -> Topic:
             raise TopicError(f"outside {ROOT}/")
         node, direction, channel = node_id(parts[2]), Direction(parts[3]), Channel(parts[4])
         if channel is Channel.STREAM:
-            (name,) = parts[5:]
-            return Topic(node, direction, channel, stream_name(name))
+            # A broker that keeps topics as AMQP routing keys turns a name's full stops into levels.
+            return Topic(node, direction, channel, stream_name(".".join(parts[5:])))
         if parts[5:] or (channel is Channel.PRESENCE and direction is Direction.DOWN):
             raise TopicError("no such topic")
     except (ValueError, IndexError) as error:

@@ -1,7 +1,10 @@
-"""One MQTT 5 session on the event loop: paho does the protocol, this class owns the socket.
+"""One MQTT session on the event loop: paho does the protocol, this class owns the socket.
 
 Nothing here is durable and PUBACK proves nothing (docs/protocol.md, 3): a session is made clean,
 expires when it closes, and every promise above it is an acknowledgement of the protocol's own.
+
+MQTT 5 where the broker speaks it. One that hangs up on that without a word, as RabbitMQ 3.10 does,
+is spoken to in 3.1.1 the next time: of 5 nothing is needed, it only bounds packets and says more.
 """
 
 import asyncio
@@ -141,8 +144,11 @@ class Session:
 
     async def open(self, address: Address) -> None:
         """Connect and wait for the broker's word; LinkLost if it is not a welcome."""
-        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-        properties.MaximumPacketSize = MAX_PACKET_BYTES
+        opening: dict[str, Any] = {}
+        if self._client.protocol == MQTTProtocolVersion.MQTTv5:
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            properties.MaximumPacketSize = MAX_PACKET_BYTES
+            opening = {"clean_start": True, "properties": properties}
         # The helper thread only shakes hands. If it wrote to a broker that has refused us, the
         # failed write would hide the alert that says why.
         self._client.on_socket_register_write = lambda *_: None
@@ -152,8 +158,7 @@ class Session:
                     self._client.connect,
                     *address,
                     keepalive=self._client.keepalive,  # connect would set it back to 60
-                    clean_start=True,
-                    properties=properties,
+                    **opening,
                 )
         except ssl.SSLCertVerificationError as error:
             raise LinkLost(f"the broker's certificate: {error}", "peer-untrusted") from error
@@ -297,16 +302,20 @@ async def session(
     will: Will | None = None,
     login: Login | None = None,
     keepalive: int = 20,
+    durable: bool = False,
 ) -> AsyncIterator[Session]:
     """A session for the length of a block. ``on_message`` runs on the loop and must not wait.
 
     ``context`` None is without TLS. ``keepalive`` (seconds) is also how long a half-open line goes
-    unnoticed, one and a half times.
+    unnoticed, one and a half times. ``durable``: the broker keeps what comes meanwhile for the
+    next session of this ``client_id`` (MQTT 3.1.1, clean session false).
     """
+    version = _V3 if durable else _spoken.get(address, _V5)
     client = paho.Client(
         CallbackAPIVersion.VERSION2,
         client_id=client_id,
-        protocol=MQTTProtocolVersion.MQTTv5,
+        clean_session=not durable if version == _V3 else None,
+        protocol=version,
         reconnect_on_failure=False,
     )
     if context is not None:
@@ -321,7 +330,22 @@ async def session(
         client.will_set(will.topic, will.payload, qos=1)
     opened = Session(client, on_message)
     try:
-        await opened.open(address)
+        await _open(opened, address, version)
         yield opened
     finally:
         await opened.close()
+
+
+_V3, _V5 = MQTTProtocolVersion.MQTTv311, MQTTProtocolVersion.MQTTv5
+_spoken: dict[Address, MQTTProtocolVersion] = {}
+"""What each broker is spoken to in, where that is not MQTT 5."""
+
+
+async def _open(opened: Session, address: Address, version: MQTTProtocolVersion) -> None:
+    try:
+        await opened.open(address)
+    except LinkLost as lost:
+        if lost.code == "lost":  # it shook hands, and hung up on the first packet
+            _spoken[address] = _V5 if version == _V3 else _V3
+        raise
+    _spoken[address] = version

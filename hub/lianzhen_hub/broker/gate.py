@@ -12,6 +12,7 @@ from typing import Final
 from lianzhen_hub.fleet.authority import Authority
 from lianzhen_hub.fleet.fleet import Fleet, Outcasts
 
+from .external import ExternalBroker
 from .mosquitto import Broker
 
 REISSUE_SECONDS: Final = 3600.0
@@ -25,7 +26,7 @@ class Gate:
         self,
         fleet: Fleet,
         authority: Authority,
-        broker: Broker,
+        broker: Broker | ExternalBroker,
         *,
         reissue_s: float = REISSUE_SECONDS,
         poll_s: float = POLL_SECONDS,

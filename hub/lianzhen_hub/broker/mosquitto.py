@@ -33,6 +33,9 @@ class Broker:
     ``names`` are further names of the hub's server certificate (``Authority.issue_hub``).
     """
 
+    durable = False
+    """It keeps nothing for anybody; one that does lets the hub take its session up again."""
+
     def __init__(
         self,
         folder: Path,

@@ -137,12 +137,21 @@ class Ingest:
 
     # -- life
 
-    async def run(self, address: mqtt.Address, context: ssl.SSLContext) -> None:
-        """Hold the hub's broker session; LinkLost when it ends."""
-        client_id = f"hub.{secrets.token_hex(16)}"
-        async with mqtt.session(address, client_id, context, self._received) as line:
-            owns = self._share.owns
-            await self._database.write(lambda db: self._register.nobody(db, owns, self._now_ms()))
+    async def run(
+        self, address: mqtt.Address, context: ssl.SSLContext, *, durable: bool = False
+    ) -> None:
+        """Hold the hub's broker session; LinkLost when it ends.
+
+        ``durable``: a broker of many nodes, which keeps what boxes say while we go from one of
+        them to another. The sessions of boxes go on then: their own nodes may well live.
+        """
+        client_id = f"hub.{'ingest' if durable else secrets.token_hex(16)}"
+        async with mqtt.session(
+            address, client_id, context, self._received, durable=durable
+        ) as line:
+            if not self.sessions:
+                owns, now_ms = self._share.owns, self._now_ms()
+                await self._database.write(lambda db: self._register.nobody(db, owns, now_ms))
             self._line = line
             line.closed.add_done_callback(lambda _: self._wake.set())
             try:
@@ -152,10 +161,14 @@ class Ingest:
                 await self._work(line)
             finally:
                 self._line = None
-                self._queue.clear()
-                self._admission.clear()
-                self._sessions.clear()
-                self.status.queued_bytes = 0
+                if not durable:
+                    self._forget()
+
+    def _forget(self) -> None:
+        self._queue.clear()
+        self._admission.clear()
+        self._sessions.clear()
+        self.status.queued_bytes = 0
 
     async def _serve(self, line: mqtt.Session) -> None:
         """Hear every box of our share, also those that joined since, and ask it for a hello."""
