@@ -227,12 +227,17 @@ class Cluster:
         """End them and their epmd."""
         for node in self.nodes:
             node.kill()
-        subprocess.run(
-            ["epmd", "-port", str(self._epmd_port), "-kill"],
-            env=self.environment,
-            capture_output=True,
-            check=False,
-        )
+        wait_until("an epmd that is gone", self._end_epmd)
+
+    def _end_epmd(self) -> bool:
+        """It refuses for as long as it thinks that a node lives."""
+        command = ["epmd", "-port", str(self._epmd_port), "-kill"]
+        subprocess.run(command, env=self.environment, capture_output=True, check=False)
+        try:
+            socket.create_connection(("127.0.0.1", self._epmd_port), 1).close()
+        except OSError:
+            return True
+        return False
 
 
 class Balancer:
