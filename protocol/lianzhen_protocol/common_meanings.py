@@ -5,7 +5,7 @@ Each side says for itself who may write them; what they do is said here, once.
 
 from typing import Final, Protocol
 
-from . import alarms, joins, keepers, people, wearables
+from . import alarms, joins, keepers, people, series, wearables
 from .alarms import AlarmAcknowledged, AlarmEnded, AlarmLowered, AlarmRaised
 from .bindings import DeviceBound, DeviceReleased
 from .errors import RecordError
@@ -13,6 +13,7 @@ from .joins import ItemJoined, ItemUnjoined
 from .keepers import KEEPERS
 from .people import PatientCorrected, PatientLinked, PatientRegistered, PatientUnlinked
 from .records import Body, Record
+from .series import VitalsSeries
 from .sheets import Sheets
 from .vitals import VitalsReading
 from .wearables import WearableAdded, WearableRevoked
@@ -31,7 +32,7 @@ DESK_BODIES: Final = (
     *(DeviceBound, DeviceReleased, ItemJoined, ItemUnjoined),
 )
 BEDSIDE_BODIES: Final = (
-    *(VitalsReading, AlarmRaised, AlarmAcknowledged, AlarmLowered, AlarmEnded),
+    *(VitalsReading, VitalsSeries, AlarmRaised, AlarmAcknowledged, AlarmLowered, AlarmEnded),
     *(WearableAdded, WearableRevoked),
 )
 
@@ -64,6 +65,9 @@ def apply_bedside(page: AuthorsSheets, record: Record, body: Body, alarm_node: s
     match body:
         case VitalsReading():
             keepers.take_reading(page, record.id.hex(), body, page.node)
+        case VitalsSeries():
+            for name, reading in series.readings(record.id, body):
+                keepers.take_reading(page, name, reading, page.node)
         case AlarmRaised():
             alarms.take_raised(page, record.id.hex(), body, alarm_node)
         case AlarmAcknowledged():

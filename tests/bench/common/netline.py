@@ -44,8 +44,10 @@ class Way:
     def __init__(self, end: int) -> None:
         self.end = end
         self.free_at = 0.0
-        self.passed = self.lost = self.dropped = 0
-        """Bytes that arrive, packets that were lost, packets that the queue had no room for."""
+        self.carried = self.passed = 0
+        """Bytes that went on the line, and those of them that arrive."""
+        self.lost = self.dropped = 0
+        """Packets that were lost, and those that the queue had no room for."""
 
 
 class NetLine:
@@ -103,6 +105,7 @@ class NetLine:
             way.dropped += 1
             return
         way.free_at = max(now, way.free_at) + len(packet) * 8 / line.rate
+        way.carried += len(packet)
         if self._random.random() < line.loss:
             way.lost += 1
             return
