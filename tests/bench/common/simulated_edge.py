@@ -21,10 +21,20 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from lianzhen_protocol import chain, hello, signing
 from lianzhen_protocol.frame import MAX_RECORDS, Frame, FrameCodec
-from lianzhen_protocol.hello import Ack, Hello, Presence, SayHello, Signed, StreamClaim, Welcome
+from lianzhen_protocol.hello import (
+    Ack,
+    DownMark,
+    Hello,
+    Presence,
+    SayHello,
+    Signed,
+    StreamClaim,
+    Welcome,
+)
 from lianzhen_protocol.identity import Epoch, NodeId
 from lianzhen_protocol.lanes import Group
 from lianzhen_protocol.marks import Position, StreamMark
+from lianzhen_protocol.receiver import Accepted, receive
 from lianzhen_protocol.retry import backoff
 from lianzhen_protocol.topics import Channel, Direction, Topic, subscription
 
@@ -36,6 +46,7 @@ STREAM = "alarm.bench"
 KEEPALIVE_S = 60
 _CONNECT_S = 15.0
 _HELLO_BASE_S = 4.0
+_DOWN_CREDIT = 1 << 20
 _PATIENCE_S, _GAP_S = 10.0, 2.0
 
 
@@ -78,6 +89,7 @@ class SimulatedEdge:
         self.signer: Ed25519PublicKey | None = None
         self._waiting: deque[_Waiting] = deque()
         self._progress = 0.0
+        self._down: dict[tuple[Epoch, str], Position] = {}
         self._instance = secrets.token_bytes(16)
         self._source = source
         self._hub = hub
@@ -145,8 +157,11 @@ class SimulatedEdge:
             software="simulated",
             now_ms=time.time_ns() // 1_000_000,
             streams=(claim,) if named else (),
-            down=(),
+            down=self._down_marks() if group is Group.URGENT else (),
         )
+
+    def _down_marks(self) -> tuple[DownMark, ...]:
+        return tuple(DownMark(epoch, name, at) for (epoch, name), at in self._down.items())
 
     def welcomed(self, welcome: Welcome) -> None:
         """A session begins: what the hub lacks goes again."""
@@ -154,6 +169,22 @@ class SimulatedEdge:
         self._again()
         if self.online:
             self._told.welcomed(self)
+
+    def take_down(self, session: bytes, payload: bytes) -> bytes:
+        """Keep what comes down, and the acknowledgement of it."""
+        frame = self.codec.decode(payload)
+        key = frame.epoch, frame.stream
+        genesis = Position(0, chain.genesis(self.node, frame.epoch, frame.stream))
+        at = self._down.get(key, genesis)
+        verdict = receive(at, frame)
+        if isinstance(verdict, Accepted):
+            at = self._down[key] = verdict.position
+        mark = StreamMark(frame.stream, at, at.seq, at.seq < frame.last)
+        now_ms = time.time_ns() // 1_000_000
+        ack = Ack(
+            session=session, epoch=frame.epoch, now_ms=now_ms, credit=_DOWN_CREDIT, marks=(mark,)
+        )
+        return hello.encode(ack)
 
     def marks(self, marks: tuple[StreamMark, ...]) -> None:
         """Believe a signed mark if its hash is ours."""
@@ -272,7 +303,13 @@ class _Session:
         self._lost, self.welcomed = True, False
         self._wake.set()
 
-    def _heard(self, _topic: str, payload: bytes) -> None:
+    def _heard(self, topic: str, payload: bytes) -> None:
+        if "/down/stream/" in topic:
+            if self.welcomed and self._line is not None:
+                answer_to = Topic(self._edge.node, Direction.UP, Channel.ACK)
+                acknowledged = self._edge.take_down(self._session, payload)
+                self._line.publish(str(answer_to), acknowledged)
+            return
         message = hello.decode(payload)
         if isinstance(message, SayHello):
             if self.welcomed:  # else ours is unanswered anyway
