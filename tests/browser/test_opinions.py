@@ -105,7 +105,8 @@ def test_a_key_is_made_and_an_opinion_signed_in_the_browser(
     admin.get_by_label("我已核对本人身份").check()
     admin.get_by_label("我已核对执业证书").check()
     admin.get_by_role("button", name="核准并签发证书").click()
-    expect(admin.get_by_text("有效", exact=True)).to_be_visible()
+    expect(admin.get_by_role("button", name="核准并签发证书")).to_have_count(0)
+    expect(admin.get_by_text("有效", exact=True).first).to_be_visible()
     assert_clean(admin)
 
     page.goto(f"/cases/{told.case}/opinion")

@@ -102,7 +102,8 @@ def walk(site: Site) -> Walk:
     made.do("/patients/{id}/triage/{suggestion}", decision, "decide", id=one,
             suggestion=suggested["id"])  # fmt: skip
     request = {"complaint": "胸痛", "department": "03.04"}
-    case = made.do("/patients/{id}/consultations", request, "create", id=one)["id"]
+    made.do("/patients/{id}/consultations", request, "create", id=other)
+    case = made.do("/patients/{id}/consultations", request, "change", id=one)["id"]  # triage's
     made.do("/consultations/{id}", request | {"complaint": "胸闷"}, "change", id=case)
     made.do("/consultations/{id}/cancel", {"reason": "好转"}, "decide", id=case)
     return made
