@@ -170,8 +170,9 @@ def observe(hello: Hello, known: Known) -> list[Observation]:
     """What is remarkable about a hello: a fork, a journal that was replaced, a twin."""
     found = []
     if hello.epoch not in known.epochs and hello.parentage is not None:
-        parent = hello.parentage.parent.hex()
-        found.append(Observation("forked", f"{hello.parentage.reason}; parent epoch {parent}"))
+        # Named with its own epoch: two forks of one image are two, and are told as two.
+        epochs = f"epoch {hello.epoch.hex()} of parent epoch {hello.parentage.parent.hex()}"
+        found.append(Observation("forked", f"{hello.parentage.reason}; {epochs}"))
     elif hello.epoch not in known.epochs and known.epochs:
         found.append(Observation("journal-replaced", "a new journal that names no parent"))
     if hello.instance in known.succeeded:

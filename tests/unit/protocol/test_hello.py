@@ -145,6 +145,7 @@ def test_a_fork_is_noticed_once_with_its_parent_and_reason() -> None:
     assert seen.code == "forked"
     assert "receiver-ahead" in seen.detail
     assert E0.hex() in seen.detail
+    assert E1.hex() in seen.detail, "two forks of one image would be told in the same words"
     assert hello.observe(forked, Known(frozenset({E0, E1}), frozenset())) == []
 
 
