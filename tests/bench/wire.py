@@ -42,6 +42,10 @@ _MOVES = {
     Parameter.TEMPERATURE: (36.7, 0.05, 0.1),
 }
 """First value, how often it moves in a second, by how much."""
+_SHAPE = (
+    "other shapes: the payload was chosen for some 6 KB; a first one of 8.5 KB with a UUID "
+    "for each resource took 609 bytes a record"
+)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -200,8 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "not_measured": [
             "peers",
             "the hub's packets to the box",
-            "other shapes: the payload was chosen for some 6 KB; a first one of 8.5 KB with a UUID "
-            "for each resource took 609 bytes a record",
+            _SHAPE,
         ],
     }
     print(json.dumps(result))
