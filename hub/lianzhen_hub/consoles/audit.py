@@ -3,9 +3,8 @@
 from typing import TYPE_CHECKING
 
 from aiohttp import web
-from sqlalchemy import select
 
-from lianzhen_hub.store import tables
+from lianzhen_hub.consultations.inbox import clinic_names
 from lianzhen_hub.store.sheets import HubSheets
 from lianzhen_protocol.accounts import Role
 from lianzhen_protocol.audit import HUB_LOG
@@ -32,7 +31,7 @@ def routes(hub: "Hub") -> Routes:
         def look(sheets: HubSheets) -> tuple[list[AuditLine], list[LogState]]:
             newest = [(chosen, row) for row in sheets.audit_newest(chosen, SHOWN)]
             logs = sorted({HUB_LOG, *sheets.audit_logs()})
-            places = clinics(sheets)
+            places = clinic_names(sheets)
             shown = lines(sheets, newest, places)
             return shown, [state(sheets.audit_verify(each), places) for each in logs]
 
@@ -45,15 +44,9 @@ def routes(hub: "Hub") -> Routes:
         patient = visit.actor.patient
 
         def look(sheets: HubSheets) -> list[AuditLine]:
-            return lines(sheets, sheets.audit_of(patient, SHOWN), clinics(sheets))
+            return lines(sheets, sheets.audit_of(patient, SHOWN), clinic_names(sheets))
 
         rows = await hub.consult(look)
         return visit.page("audit/access.html", rows=rows, title="audit.access")
 
     return found
-
-
-def clinics(sheets: HubSheets) -> dict[str, str]:
-    """Names of the clinics, by the node of their box."""
-    table = tables.node.c
-    return {row.id: row.clinic for row in sheets.connection.execute(select(table.id, table.clinic))}
