@@ -88,12 +88,6 @@ class Act:
 
         return await transact(working)
 
-    def through(
-        self, transact: Callable[[Callable[[P], T]], Awaitable[T]], kind: type[T]
-    ) -> Callable[[Callable[[P], T]], Awaitable[T]]:
-        """A ``transact`` for whoever has the work: what goes through it is done once."""
-        return lambda work: self.do(transact, work, kind)
-
 
 def key_of(actor: str, path: str, once: str, body: bytes) -> str:
     """By whom, where, which and what: all of it is the act."""

@@ -107,7 +107,7 @@ class Visit:
         look: Look,
         live: Live,
         frame: dict[str, object],
-        opens: Callable[[str], Audience] = lambda _path: frozenset(),
+        opens: Callable[[str], Audience],
     ) -> None:
         self.request = request
         self.seat = seat
