@@ -81,7 +81,7 @@ class Intake:
         self._admitted = admitted
         self._safe_on_commit = safe_on_commit
         self._codec = FrameCodec()
-        self._marks: dict[StreamKey, Mark] = {}
+        self._marks: dict[NodeId, dict[StreamKey, Mark]] = {}
 
     def commit(self, connection: Connection, batch: Sequence[Arrived], now_ms: int) -> Outcome:
         """Append what is new in ``batch``; call ``settle`` once the transaction is committed."""
@@ -116,11 +116,12 @@ class Intake:
 
     def settle(self, outcome: Outcome) -> None:
         """The transaction is committed: remember where its streams stand."""
-        self._marks |= outcome.moved
+        for key, mark in outcome.moved.items():
+            self._marks.setdefault(key.node, {})[key] = mark
 
     def forget(self, node: NodeId) -> None:
         """Read a box's marks from the database again."""
-        self._marks = {key: mark for key, mark in self._marks.items() if key.node != node}
+        self._marks.pop(node, None)
 
     def doubt(self) -> None:
         """Read every mark again: a commit whose answer was lost may have happened all the same."""
@@ -141,7 +142,7 @@ class Intake:
 
     def mark(self, connection: Connection, key: StreamKey) -> Mark:
         """Where a stream stands; at its genesis if nothing of it came yet."""
-        if (known := self._marks.get(key)) is not None:
+        if (known := self._marks.get(key.node, {}).get(key)) is not None:
             return known
         table = tables.mark.c
         row = connection.execute(
