@@ -172,12 +172,13 @@ class Quarantine:
         """Apply it, with another body if one is given; NoSuchHeld, NotReleased."""
         found = self._held(db, place)
         entry = _mended(found.entry, verdict.body) if verdict.body else found.entry
-        poison, step = self._try(db, place, found, judge(entry), now_ms)
+        work = Work(db, now_ms)
+        poison = self._try(work, place, found, judge(entry))
         if poison is not None:
             raise NotReleased(f"it still cannot be applied: {poison.reason}", code=poison.code)
         fixed = b"" if entry == found.entry else entry
         self._decide(db, place, found, RELEASED, verdict, now_ms, fixed)
-        return step
+        return work.step(0)
 
     def dismiss(self, db: Connection, place: Place, verdict: Verdict, now_ms: int) -> Step:
         """It is not applied, for good; it stays in the log, and its author is told."""
@@ -212,43 +213,33 @@ class Quarantine:
 
     def try_again(self, db: Connection, places: Iterable[Place], now_ms: int) -> Step:
         """Release those that can be applied now; the others stay as they are."""
-        applied = 0
-        told: set[NodeId] = set()
-        changed: set[tuple[str, str]] = set()
+        work = Work(db, now_ms)
         for place in places:
             try:
                 found = self._held(db, place)
             except (ProtocolError, NoSuchHeld):
                 continue  # decided meanwhile, or the disk damaged it
-            poison, step = self._try(db, place, found, judge(found.entry), now_ms)
-            if poison is None:
-                applied += step.applied
-                told |= step.told
-                changed |= step.changed
-        return Step(0, applied, 0, frozenset(told), frozenset(changed))
+            self._try(work, place, found, judge(found.entry))
+        return work.step(0)
 
     # -- inside
 
     def _try(
-        self,
-        db: Connection,
-        place: Place,
-        found: _Found,
-        judged: Readable | Poison,
-        now_ms: int,
-    ) -> tuple[Poison | None, Step]:
-        work = Work(db, now_ms)
+        self, work: Work, place: Place, found: _Found, judged: Readable | Poison
+    ) -> Poison | None:
+        """Why it still cannot be applied, and then nothing happened."""
+        db = work.connection
         result = self._projector.apply(work, found.row, judged)
         if isinstance(result, Poison):
-            return result, work.step(0)
+            return result
         row = applied_row(found.row, found.held.seq, result)
         sql.insert_new(db, tables.record, [row])
         _close(db, place, result.id, RELEASED)
         work.applied.append(row)
         answer = RecordAccepted(record_id=result.id)
-        self._outbox.append(db, NodeId(found.row.node), RECEIPTS, answer, now_ms)
+        self._outbox.append(db, NodeId(found.row.node), RECEIPTS, answer, work.now_ms)
         work.told.add(NodeId(found.row.node))
-        return None, work.step(0)
+        return None
 
     def _decide(
         self,
