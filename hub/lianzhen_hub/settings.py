@@ -87,9 +87,7 @@ class Settings(Section, frozen=True):
     def __post_init__(self) -> None:
         if bool(self.console_certificate) != bool(self.console_key):
             raise ValueError("console_certificate and console_key belong together")
-        if self.images is not None and not re.fullmatch(
-            r"s3://[a-z0-9.-]{3,63}(/.*)?", self.images
-        ):
+        if self.images is not None and not _BUCKET.fullmatch(self.images):
             raise ValueError("images is s3://bucket/prefix, or not there at all")
         if self.shards > 1 and not (self.database or "").startswith("postgresql"):
             raise ValueError(
