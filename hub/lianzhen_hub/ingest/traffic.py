@@ -37,10 +37,12 @@ class Traffic:
         except TopicError:
             return
         self.lanes.setdefault(lane, Flow()).passed(1, size)
-        if len(self._boxes) >= _MOST_BOXES:
+        key = (node, lane.word)
+        if key not in self._boxes and len(self._boxes) >= _MOST_BOXES:
             self.rates()
-        if len(self._boxes) < _MOST_BOXES:
-            self._boxes.setdefault((node, lane.word), Flow()).passed(1, size)
+            if len(self._boxes) >= _MOST_BOXES:
+                return
+        self._boxes.setdefault(key, Flow()).passed(1, size)
 
     def rates(self) -> Mapping[tuple[str, str], float]:
         """Bytes a second by (node, lane), of those that send."""

@@ -169,3 +169,13 @@ async def test_metrics_have_a_bounded_number_of_boxes_and_the_pressing_ones_firs
     assert values["lianzhen_hub_box_waiting_records", NODES[3], "record"] == 3
     codes = {one.labels["code"] for one in samples if one.name == "lianzhen_hub_box_concerns"}
     assert codes == set(CONCERNS)
+
+
+def test_a_box_that_is_counted_goes_on_being_counted_in_a_full_table(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("lianzhen_hub.ingest.traffic._MOST_BOXES", 1)
+    traffic = Traffic()
+    for node in (NODES[0], NODES[1], NODES[0]):
+        traffic.received(NodeId(node), "alarm.clinic", 100)
+    assert traffic.rates() == {(NODES[0], "alarm"): 20}
