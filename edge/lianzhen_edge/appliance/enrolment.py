@@ -200,10 +200,7 @@ async def _authority_moves(identity: Identity, clock: TrustedClock) -> bool:
 
 
 def _pin(certificate: x509.Certificate) -> bytes:
-    spki = certificate.public_key().public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-    return sha256(spki).digest()
+    return sha256(disk.spki_der(certificate)).digest()
 
 
 async def _pinned_ca(claim: Claim) -> str:

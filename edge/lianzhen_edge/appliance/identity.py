@@ -189,9 +189,9 @@ def request_pem(key: ec.EllipticCurvePrivateKey) -> str:
     return csr.public_bytes(serialization.Encoding.PEM).decode()
 
 
-def spki_der(key: ec.EllipticCurvePrivateKey) -> bytes:
-    """The public key as DER SubjectPublicKeyInfo."""
-    return key.public_key().public_bytes(
+def spki_der(holder: ec.EllipticCurvePrivateKey | x509.Certificate) -> bytes:
+    """The public key of either as DER SubjectPublicKeyInfo."""
+    return holder.public_key().public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )
 
