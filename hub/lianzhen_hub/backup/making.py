@@ -96,7 +96,7 @@ def _fill(source: Source, target: Path, growing: Path, now_ms: int) -> Made:
     held = dump(source.engine, source.url, growing / DATABASE)
     count = size = 0
     if source.images is not None:
-        count, size = _copy_images(source.images, target / IMAGES)
+        count, size = copy_images(source.images, target / IMAGES)
         _check_images(held, target / IMAGES)
     # After the database: whatever key its rows are sealed under is among them.
     sealed = seal(pack(source), source.public_key)
@@ -140,12 +140,11 @@ def file_of(path: Path) -> File:
     return File(size, digest.hexdigest())
 
 
-def _copy_images(source: Path, target: Path) -> tuple[int, int]:
+def copy_images(source: Path, target: Path) -> tuple[int, int]:
     """Copy what is whole and not there yet; (files, bytes) of all that is there then."""
     count = size = 0
     for folder, _, names in os.walk(source):
         here = target / Path(folder).relative_to(source)
-        fresh = False
         for name in names:
             if not name.endswith((".original", ".preview")):
                 continue
@@ -156,9 +155,6 @@ def _copy_images(source: Path, target: Path) -> tuple[int, int]:
             if not copy.exists() or copy.stat().st_size != wanted:
                 private_folder(here)
                 _copy(path, copy)
-                fresh = True
-        if fresh:
-            sync_folder(here)
     if target.exists():
         for folder, _, _ in os.walk(target):
             sync_folder(Path(folder))

@@ -5,7 +5,6 @@ again from every box; certificates given out meanwhile are taken in as they show
 """
 
 import io
-import shutil
 import tarfile
 import time
 from pathlib import Path, PurePosixPath
@@ -22,7 +21,7 @@ from lianzhen_runtime.files import private_folder, sole_user, sync_folder, write
 
 from .dumps import load
 from .keeping import RESTORE, note_run
-from .making import DATABASE, IMAGES, MANIFEST, SECRETS, Manifest, file_of
+from .making import DATABASE, IMAGES, MANIFEST, SECRETS, Manifest, copy_images, file_of
 from .recovery import FILE, unseal
 
 _HELD = ("ca", "keys", "audit-heads", "policies")
@@ -75,7 +74,10 @@ def _unpack(packed: bytes, state: Path) -> None:
 
 
 def restore(path: Path, state: Path, url: str, private: X25519PrivateKey) -> Restored:
-    """Bring a hub back; Unavailable or SecretError, and then try again with an empty folder."""
+    """Bring a hub back.
+
+    Unavailable, SecretError or BackupFailed, and then try again with an empty folder.
+    """
     manifest = check(path)
     with sole_user(private_folder(state, 0o711)):
         there = [name for name in (*_HELD, IMAGES) if (state / name).exists()]
@@ -86,7 +88,7 @@ def restore(path: Path, state: Path, url: str, private: X25519PrivateKey) -> Res
         packed = unseal((path / SECRETS).read_bytes(), private)
         load(url, path / DATABASE)
         if manifest.images:
-            _copy_images(path.parent / IMAGES, state / IMAGES)
+            copy_images(path.parent / IMAGES, state / IMAGES)
         _unpack(packed, state)
         write_durably(state / FILE, private.public_key().public_bytes_raw())
         _call_safe(url, path.name, manifest)
@@ -105,11 +107,3 @@ def _call_safe(url: str, name: str, manifest: Manifest) -> None:
             note_run(db, RESTORE, time.time_ns() // 1_000_000, name, manifest.records)
     finally:
         engine.dispose()
-
-
-def _copy_images(source: Path, target: Path) -> None:
-    if source.exists():
-        shutil.copytree(source, target, ignore=shutil.ignore_patterns(".*"))
-    for folder in (target, *target.rglob("*")):
-        if folder.is_dir():
-            sync_folder(folder)
