@@ -1,6 +1,5 @@
 """Every box with its lanes: what it said of itself, and what the hub knows better."""
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -51,13 +50,10 @@ class NodeView(msgspec.Struct, frozen=True, kw_only=True):
     lanes: list[LaneView]
 
 
-def nodes(
-    connection: Connection, rates: Rates | None = None, now_ms: int | None = None
-) -> list[NodeView]:
+def nodes(connection: Connection, rates: Rates, now_ms: int) -> list[NodeView]:
     """Every box that was ever enrolled."""
-    now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
     presence = _presence(connection)
-    lanes, told = _lanes(connection, rates or {})
+    lanes, told = _lanes(connection, rates)
     forks = _by_node(
         connection,
         select(tables.epoch.c.node, func.max(tables.epoch.c.seen_ms))

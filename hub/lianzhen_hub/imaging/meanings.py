@@ -2,9 +2,8 @@
 
 from typing import Final
 
-from lianzhen_hub.page import HubPage, Meanings
+from lianzhen_hub.page import HubPage, Meanings, misplaced
 from lianzhen_protocol import imaging
-from lianzhen_protocol.errors import RecordError
 from lianzhen_protocol.imaging import (
     SAFE,
     ImageReceived,
@@ -33,7 +32,7 @@ def apply(page: HubPage, record: Record, body: Body) -> None:
         case ScannerRemoved():
             imaging.removed(page, body)
         case _:
-            raise RecordError(f"{record.kind} goes down, never up", code="record-misplaced")
+            misplaced(page, record, body)
 
 
 def _again(page: HubPage, key: str) -> None:
