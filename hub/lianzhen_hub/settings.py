@@ -10,7 +10,7 @@ import msgspec
 
 from lianzhen_runtime.config import Section
 
-from .broker.external import addresses
+from .broker.external import OWN_BROKER, addresses
 from .store.database import sqlite_url
 
 DEFAULT_FILE = Path("/etc/lianzhen/hub.toml")
@@ -35,7 +35,7 @@ class Settings(Section, frozen=True):
     https_port: Port = 8443
     mqtt_port: Port = 8883
 
-    broker: str = "own"
+    broker: str = OWN_BROKER
     """``own``: a mosquitto that the hub runs. Or where another broker is that several hubs or
     machines share, ``mqtts://host:port,host:port``; boxes reach it at ``mqtt_port`` of ``names``.
     """
@@ -94,7 +94,7 @@ class Settings(Section, frozen=True):
                 f'shards = {self.shards} needs PostgreSQL (database = "postgresql://..."): '
                 "SQLite has one writer, so it takes one shard"
             )
-        if self.broker != "own":
+        if self.broker != OWN_BROKER:
             addresses(self.broker)
             if self.shards > 1:
                 raise ValueError("shards need the hub's own broker; with another one shards = 1")
