@@ -291,7 +291,14 @@ class BoxProgram(Program):
         claim = hub.ask("claim", self.box, "--clinic", clinic, "--text")
         self.wait().ask("claim", claim)
         wait_until("an enrolled box that is online", self.online)
+        if self.dicom_port:
+            wait_until("an open DICOM port", self.takes_images)
         return str(self.status()["node"])
+
+    def takes_images(self) -> bool:
+        """Its DICOM port is open, which its own process opens after the box itself."""
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.dicom_port)) == 0
 
     def drained(self) -> bool:
         """Nothing waits, and nothing is kept that is not safe at the hub."""

@@ -26,6 +26,7 @@ CONFIGURATION: Final = "mosquitto.conf"
 """The one of its files that every broker has."""
 
 _STEP_SECONDS: Final = 10.0
+_LOST_SECONDS: Final = 0.5
 _PORT_PAUSES: Final = (0.2, 0.5, 1.0)
 _LINE_BYTES: Final = 1 << 18
 _SYSTEM_PATH: Final = "/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -141,10 +142,17 @@ class Mosquitto:
             await asyncio.wait({waiting, ending}, return_when=asyncio.FIRST_COMPLETED)
             waiting.cancel()
             ending.cancel()
-        if process.returncode is None and self._process is process:
-            self._reloaded.clear()
+        self._reloaded.clear()
+        sent = 0
+        # Its flag is cleared when it has read its files: a signal that comes while it still reads
+        # those of the last reload is lost, and is given again.
+        while not self._reloaded.is_set() and process.returncode is None:
             process.send_signal(signal.SIGHUP)
-            await self._reloaded.wait()
+            sent += 1
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._reloaded.wait(), _LOST_SECONDS)
+        if sent > 1:  # one that was only slow is still to come, and would answer for the next
+            await asyncio.sleep(_LOST_SECONDS)
 
     async def _listen(self, process: asyncio.subprocess.Process) -> None:
         """Read the log to its end, so that the pipe never fills."""

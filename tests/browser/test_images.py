@@ -33,7 +33,7 @@ def test_a_stranger_appears_on_the_open_page_and_one_click_lets_it_in(
     with association(port, "US-ROOM-2") as opened:
         assert opened is None
     row = page.get_by_role("row").filter(has_text="US-ROOM-2")
-    expect(row).to_be_visible(timeout=1000)
+    expect(row).to_be_visible()
     assert_clean(page)
     row.get_by_role("button", name="允许接入").click()
     expect(page.get_by_role("row").filter(has_text="测试nurse.one")).to_be_visible()

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -82,10 +81,6 @@ class Site:
         with association(self.port) as opened:
             return opened is not None
 
-    def listens(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
-
 
 @pytest.fixture(scope="module")
 def site(place: Lab) -> Site:
@@ -93,9 +88,7 @@ def site(place: Lab) -> Site:
     hub = place.hub().start().wait()
     box = place.box("BOX-1", dicom_port=port).start()
     box.enrol(hub)
-    found = Site(hub, box, port, clinic_people(box).of(Role.DOCTOR), hub_people(hub).of(Role.ADMIN))
-    wait_until("an open DICOM port", found.listens)
-    return found
+    return Site(hub, box, port, clinic_people(box).of(Role.DOCTOR), hub_people(hub).of(Role.ADMIN))
 
 
 def uid(path: Path) -> str:
@@ -217,7 +210,7 @@ def test_every_success_is_kept_though_a_process_is_killed_while_it_receives(
     if victim == "core":
         site.box.kill()
         site.box.start().wait()
-    wait_until("the scp again", site.listens)
+    wait_until("the scp again", site.box.takes_images)
     while missing := [path for path in files if path not in acknowledged]:
         acknowledged |= set(storescu(site.port, missing).good)
     wanted = {uid(path): pixels(path.read_bytes()) for path in files}
