@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import secrets
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,7 +10,6 @@ import msgspec
 
 from lianzhen_protocol import claims, kinds
 from lianzhen_protocol.frame import MAX_PLAIN_BYTES
-from lianzhen_protocol.identity import uuid7
 from lianzhen_protocol.records import DiagnosticNote
 from lianzhen_runtime.audit_report import report
 from lianzhen_runtime.child import own_command
@@ -24,6 +22,7 @@ from lianzhen_runtime.commandline import (
     settings_of,
 )
 from lianzhen_runtime.errors import Unavailable
+from lianzhen_runtime.ids import new_id
 from lianzhen_runtime.program import run_program
 from lianzhen_runtime.retry import pause
 from lianzhen_runtime.rules import load_rules
@@ -125,7 +124,7 @@ def _claim(options: argparse.Namespace, settings: Settings) -> int:
 def _put(options: argparse.Namespace, settings: Settings) -> int:
     body = DiagnosticNote(text=options.text)
     now_ms = time.time_ns() // 1_000_000
-    ids = [uuid7(now_ms, secrets.token_bytes(10)) for _ in range(options.count)]
+    ids = [new_id(now_ms) for _ in range(options.count)]
     entries = [kinds.encode(body, identity, now_ms) for identity in ids]
     asyncio.run(_put_all(options, settings, list(zip(ids, entries, strict=True))))
     print(f"{len(entries)} stored in {options.stream}")

@@ -5,14 +5,13 @@ without a line leaves one.
 """
 
 import asyncio
-import secrets
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from lianzhen_protocol import kinds
-from lianzhen_protocol.identity import uuid7
 from lianzhen_protocol.lanes import lane_of
 from lianzhen_protocol.telemetry import STREAM, LaneReport, LanesReported
+from lianzhen_runtime.ids import new_id
 
 from .status import BoxStatus
 from .sync import LaneState
@@ -32,7 +31,7 @@ async def run(journal: "Journal", status: Callable[[], BoxStatus]) -> None:
         found = status()
         if due(found, last):
             last = report(found.lanes)
-            identity = uuid7(found.now_ms, secrets.token_bytes(10))
+            identity = new_id(found.now_ms)
             await journal.put(STREAM, [kinds.encode(last, identity, found.now_ms)])
         await asyncio.sleep(INTERVAL_S)
 

@@ -4,15 +4,15 @@ A box's record is applied on one (``node`` is its author), and so is what a pers
 does (``node`` is empty).
 """
 
-import secrets
 from collections.abc import Callable, Mapping
 
 from sqlalchemy import Connection
 
 from lianzhen_protocol.audit import HUB_LOG, Action
 from lianzhen_protocol.errors import RecordError
-from lianzhen_protocol.identity import NodeId, uuid7
+from lianzhen_protocol.identity import NodeId
 from lianzhen_protocol.records import Body, Record
+from lianzhen_runtime.ids import new_id
 
 from .ingest.downlink import Outbox
 from .ingest.vault import Vault
@@ -35,7 +35,7 @@ class HubPage(HubSheets):
 
     def new_id(self) -> str:
         """A fresh UUIDv7, 32 hexadecimal digits."""
-        return uuid7(self.now_ms, secrets.token_bytes(10)).hex()
+        return new_id(self.now_ms).hex()
 
     def send(self, node: str, stream: str, body: Body) -> None:
         """Add a record to a down stream of a box."""

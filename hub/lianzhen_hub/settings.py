@@ -117,11 +117,14 @@ class Settings(Section, frozen=True):
     @property
     def public_url(self) -> str:
         """What a claim tells a box to call."""
-        host = self.names[0] if self.names else socket.getfqdn()
-        return f"https://{f'[{host}]' if ':' in host else host}:{self.https_port}"
+        return f"https://{self._host}:{self.https_port}"
 
     @property
     def verify_url(self) -> str:
         """Where a printed opinion sends whoever scans its code."""
+        return f"https://{self._host}:{self.console_port}/verify"
+
+    @property
+    def _host(self) -> str:
         host = self.names[0] if self.names else socket.getfqdn()
-        return f"https://{f'[{host}]' if ':' in host else host}:{self.console_port}/verify"
+        return f"[{host}]" if ":" in host else host

@@ -7,7 +7,6 @@ one commit.
 
 import contextlib
 import enum
-import secrets
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
@@ -16,11 +15,12 @@ from lianzhen_protocol import kinds
 from lianzhen_protocol.audit import Action
 from lianzhen_protocol.errors import RecordError
 from lianzhen_protocol.frame import MAX_RECORD_BYTES
-from lianzhen_protocol.identity import NodeId, RecordId, uuid7
+from lianzhen_protocol.identity import NodeId, RecordId
 from lianzhen_protocol.lanes import Lane, lane_of
 from lianzhen_protocol.records import Body, Record, decode
 from lianzhen_protocol.sheets import Sheet
 from lianzhen_protocol.topics import stream_name
+from lianzhen_runtime.ids import new_id
 
 from .errors import JournalFull, RecordTooLarge
 from .seals import Seals
@@ -106,7 +106,7 @@ class Book(Page):
 
     def new_id(self) -> str:
         """A fresh UUIDv7, 32 hexadecimal digits."""
-        return uuid7(self.now_ms, secrets.token_bytes(10)).hex()
+        return new_id(self.now_ms).hex()
 
     def write(self, stream: str, body: Body, identity: str | None = None) -> str:
         """Append a record to ``stream`` and apply it; its id.

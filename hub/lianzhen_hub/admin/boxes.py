@@ -146,7 +146,7 @@ def _lanes(
         lane["committed_ms"] = max(lane.get("committed_ms") or 0, at_ms or 0) or None
     poison = (
         select(held.node, held.stream, func.count())
-        .where(held.state == "held")
+        .where(held.state == tables.HELD)
         .group_by(held.node, held.stream)
     )
     for node, stream, count in connection.execute(poison):

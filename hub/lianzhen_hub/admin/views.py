@@ -107,7 +107,7 @@ def streams(connection: Connection) -> list[StreamView]:
     held_rows = connection.execute(
         select(tables.log.c.node, tables.log.c.epoch, tables.log.c.stream, func.count())
         .join(tables.quarantine, tables.quarantine.c.log_id == tables.log.c.id)
-        .where(tables.quarantine.c.state == "held")
+        .where(tables.quarantine.c.state == tables.HELD)
         .group_by(tables.log.c.node, tables.log.c.epoch, tables.log.c.stream)
     )
     held = {tuple(row[:3]): row[3] for row in held_rows}
@@ -130,7 +130,7 @@ def streams(connection: Connection) -> list[StreamView]:
 def quarantine(connection: Connection) -> list[HeldView]:
     """What could not be applied, newest first."""
     table = tables.quarantine
-    query = select(table).where(table.c.state == "held").order_by(table.c.log_id.desc())
+    query = select(table).where(table.c.state == tables.HELD).order_by(table.c.log_id.desc())
     return [
         HeldView(
             place=str(Place(row.log_id, row.seq)),

@@ -19,12 +19,13 @@ from lianzhen_protocol import chain, kinds
 from lianzhen_protocol.errors import SealBroken
 from lianzhen_protocol.frame import Frame, FrameCodec
 from lianzhen_protocol.hello import Ack, Hello
-from lianzhen_protocol.identity import Epoch, NodeId, uuid7
+from lianzhen_protocol.identity import Epoch, NodeId
 from lianzhen_protocol.lanes import lane_of
 from lianzhen_protocol.marks import Position, StreamMark
 from lianzhen_protocol.records import Body
 from lianzhen_protocol.sealing import NONCE_BYTES, record_place
 from lianzhen_protocol.sender import Advanced, Cut, Effect, Forked, Outgoing, Sender
+from lianzhen_runtime.ids import new_id
 from lianzhen_runtime.log import Log
 
 from .vault import Vault
@@ -50,7 +51,7 @@ class Outbox:
         """Add a record to a down stream of ``node``."""
         _one_at_a_time(connection, node)
         head = self._head(connection, node, stream)
-        entry = kinds.encode(body, uuid7(now_ms, secrets.token_bytes(10)), now_ms)
+        entry = kinds.encode(body, new_id(now_ms), now_ms)
         self._write(connection, node, stream, Epoch(head.epoch), head.last, head.last_hash, [entry])
 
     def fork(self, connection: Connection, node: NodeId, now_ms: int) -> None:

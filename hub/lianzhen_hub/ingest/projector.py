@@ -176,7 +176,7 @@ class Projector:
     def _let_go(self, work: Work) -> None:
         """What waited in quarantine and came again, and could be applied, waits no more."""
         table = tables.quarantine
-        held = table.c.state == "held"
+        held = table.c.state == tables.HELD
         if not work.applied or not work.connection.execute(select(exists().where(held))).scalar():
             return
         came = table.c.record_id.in_([row["id"] for row in work.applied])
@@ -185,7 +185,7 @@ class Projector:
             accepted = RecordAccepted(record_id=bytes(identity))
             self._outbox.append(work.connection, NodeId(node), RECEIPTS, accepted, work.now_ms)
             work.told.add(NodeId(node))
-        work.connection.execute(update(table).where(held, came).values(state="released"))
+        work.connection.execute(update(table).where(held, came).values(state=tables.RELEASED))
 
     def _next(self, connection: Connection) -> list[Row[Any]]:
         cursor = connection.execute(
@@ -258,7 +258,7 @@ def _held(row: Row[Any], seq: int, poison: Poison, now_ms: int) -> dict[str, Any
         "stream": row.stream,
         "code": poison.code,
         "reason": poison.reason,
-        "state": "held",
+        "state": tables.HELD,
         "at_ms": now_ms,
         "record_id": poison.id,
         "kind": poison.kind and poison.kind.replace("\0", "\ufffd"),  # PostgreSQL takes none

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Row, func, select, update
 from lianzhen_hub.page import HubPage, Pages
 from lianzhen_hub.store import sql, tables
 from lianzhen_hub.store.sheets import HubSheets
+from lianzhen_hub.store.tables import DISMISSED, HELD, RELEASED
 from lianzhen_protocol import kinds, records
 from lianzhen_protocol.errors import ProtocolError, RecordError
 from lianzhen_protocol.frame import FrameCodec
@@ -35,8 +36,6 @@ from .projector import (
     log_entries,
 )
 from .vault import Vault
-
-HELD, RELEASED, DISMISSED = "held", "released", "dismissed"
 
 AGAIN = ("record-kind-unknown", "record-version", "unexpected")
 """Codes that were this program's fault: a later release may do better."""

@@ -171,6 +171,9 @@ record = Table(
     Index("record_place", "node", "epoch", "stream", "seq"),
 )
 
+HELD, RELEASED, DISMISSED = "held", "released", "dismissed"
+"""States of a quarantined record."""
+
 quarantine = Table(
     "quarantine",
     metadata,

@@ -1,6 +1,5 @@
 """How pages are made: one Jinja environment a console, strict and escaping."""
 
-import secrets
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
@@ -12,7 +11,7 @@ import jinja2
 import msgspec
 from markupsafe import Markup
 
-from lianzhen_protocol.identity import uuid7
+from lianzhen_runtime.ids import new_id
 
 from .assets import Assets
 from .words import LANGUAGES, Words
@@ -70,7 +69,7 @@ class Look:
 
 def fresh_id() -> str:
     """An id for a form to carry, so that sending it twice is one act."""
-    return uuid7(int(time.time() * 1000), secrets.token_bytes(10)).hex()
+    return new_id(int(time.time() * 1000)).hex()
 
 
 def when(ms: int) -> str:
