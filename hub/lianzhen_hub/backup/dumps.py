@@ -145,8 +145,8 @@ def _dump_postgresql(engine: Engine, url: str, file: Path) -> Snapshot:
     with engine.connect().execution_options(**options) as db:
         held = snapshot(db)
         name = db.exec_driver_sql("SELECT pg_export_snapshot()").scalar_one()
-        _run("pg_dump", "--format=custom", "--no-owner", "--no-privileges",
-             f"--snapshot={name}", f"--file={file}", f"--dbname={_libpq(url)}")  # fmt: skip
+        _run(url, "pg_dump", "--format=custom", "--no-owner", "--no-privileges",
+             f"--snapshot={name}", f"--file={file}")  # fmt: skip
     file.chmod(0o600)
     sync_file(file)
     verify_postgresql(file)
@@ -155,7 +155,7 @@ def _dump_postgresql(engine: Engine, url: str, file: Path) -> Snapshot:
 
 def verify_postgresql(file: Path) -> None:
     """Let PostgreSQL's own program read all of a dump; BackupFailed."""
-    _run("pg_restore", "--file=/dev/null", str(file))
+    _run(None, "pg_restore", "--file=/dev/null", str(file))
 
 
 def _load_postgresql(url: str, file: Path) -> None:
@@ -169,18 +169,21 @@ def _load_postgresql(url: str, file: Path) -> None:
         engine.dispose()
     if count:
         raise Unavailable("the database is not empty: make a new one before a backup is restored")
-    _run("pg_restore", "--no-owner", "--no-privileges", "--exit-on-error", "--single-transaction",
-         f"--dbname={_libpq(url)}", str(file))  # fmt: skip
+    _run(url, "pg_restore", "--no-owner", "--no-privileges", "--exit-on-error",
+         "--single-transaction", str(file))  # fmt: skip
 
 
-def _libpq(url: str) -> str:
-    return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
-
-
-def _run(program: str, *arguments: str) -> None:
-    done = subprocess.run(
-        [_program(program), *arguments], capture_output=True, text=True, check=False
-    )
+def _run(url: str | None, program: str, *arguments: str) -> None:
+    """With ``url``: at that database. Its password goes by the environment: a command line is
+    everybody's to read.
+    """
+    command, environment = [_program(program), *arguments], dict(os.environ)
+    if url is not None:
+        place = make_url(url).set(drivername="postgresql")
+        if place.password is not None:
+            environment["PGPASSWORD"] = str(place.password)
+        command.append(f"--dbname={place._replace(password=None).render_as_string()}")
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise BackupFailed(f"{program}: {said}")

@@ -81,6 +81,8 @@ def make(source: Source, target: Path, now_ms: int) -> Made:
     path, growing = target / name, target / f".{name}.new"
     try:
         private_folder(target)
+        for left in target.glob(".*Z.new"):  # by one that was killed
+            shutil.rmtree(left)
         growing.mkdir(mode=0o700)
         made = _fill(source, target, growing, now_ms)
         growing.rename(path)

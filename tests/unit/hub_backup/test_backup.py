@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from sqlalchemy import Connection, select
 
-from lianzhen_hub.backup import recovery
+from lianzhen_hub.backup import dumps, recovery
 from lianzhen_hub.backup.dumps import BackupFailed, StreamAt
 from lianzhen_hub.backup.keeping import raise_safe
 from lianzhen_hub.backup.making import Made, Source, make
@@ -166,3 +166,27 @@ def test_a_recovery_key_is_typed_as_it_was_printed(tmp_path: Path) -> None:
             recovery.private_key(wrong)
     with pytest.raises(SecretError):
         recovery.unseal(sealed[:-1] + b"\0", key)
+
+
+async def test_what_a_killed_backup_left_goes_with_the_next(hub: Hub) -> None:
+    left = hub.backups / ".20270115T080000.000000Z.new"
+    left.mkdir(parents=True)
+    (left / "database").write_bytes(b"half")
+    made = hub.make()
+    assert sorted(hub.backups.iterdir()) == [made.path]
+
+
+def test_a_databases_password_is_on_no_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which every user of the machine may read."""
+    program = tmp_path / "15" / "bin" / "pg_dump"
+    program.parent.mkdir(parents=True)
+    program.write_text('#!/bin/sh\necho "$PGPASSWORD at $*" >&2\nexit 1\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(dumps, "_PROGRAMS", tmp_path)
+    url = "postgresql+psycopg://lianzhen:se%40cret@db.example:5433/hub"
+    with pytest.raises(BackupFailed) as failed:
+        dumps._run(url, "pg_dump")
+    said = "se@cret at --dbname=postgresql://lianzhen@db.example:5433/hub"
+    assert str(failed.value) == f"pg_dump: {said}"
