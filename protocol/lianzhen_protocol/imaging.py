@@ -69,6 +69,10 @@ class Sent(msgspec.Struct, frozen=True, kw_only=True):
     accession: Text = ""
     charset: str = ""
     """Where the text comes from: ``declared``, ``utf-8``, ``gb18030``, ``unreadable``."""
+    declared: Text = ""
+    """Specific Character Set as it was sent."""
+    raw_name: Text = ""
+    """The name's own bytes in hexadecimal, where they are not what is declared."""
 
 
 # -- records

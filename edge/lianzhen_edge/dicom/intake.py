@@ -13,13 +13,13 @@ import msgspec
 from lianzhen_edge.journal.book import Book
 from lianzhen_edge.journal.journal import Journal
 from lianzhen_edge.patients import tray
-from lianzhen_protocol import imaging
+from lianzhen_protocol import dicomtext, imaging
 from lianzhen_protocol.errors import SealBroken
 from lianzhen_protocol.identity import NodeId
 from lianzhen_protocol.imaging import ImageStored, Instance, Scanner, Sent
 from lianzhen_runtime.log import Log
 
-from . import elements, text
+from . import elements
 from .arrival import Arrival
 from .segments import Found, Place, SegmentReader
 from .shelf import Held, Shelf
@@ -231,7 +231,9 @@ def device_time(raw: dict[int, bytes]) -> str:
 
 def sent(raw: dict[int, bytes]) -> Sent:
     """Whose the modality says that it is."""
-    name = text.decode(raw.get(elements.NAME, b""), raw.get(elements.CHARSET, b""))
+    charset, raw_name = raw.get(elements.CHARSET, b""), raw.get(elements.NAME, b"")
+    name = dicomtext.decode(raw_name, charset)
+    believed = name.source == dicomtext.DECLARED
     return Sent(
         patient_id=_text(raw, elements.PATIENT_ID),
         issuer=_text(raw, elements.ISSUER),
@@ -240,11 +242,13 @@ def sent(raw: dict[int, bytes]) -> Sent:
         sex=_text(raw, elements.SEX, 16),
         accession=_text(raw, elements.ACCESSION, 16),
         charset=name.source,
+        declared=charset.decode("ascii", "replace").strip("\0 ")[:400],
+        raw_name="" if believed else raw_name[:200].hex(),
     )
 
 
 def _text(raw: dict[int, bytes], tag: int, limit: int = 400) -> str:
-    return text.decode(raw.get(tag, b""), raw.get(elements.CHARSET, b"")).text[:limit]
+    return dicomtext.decode(raw.get(tag, b""), raw.get(elements.CHARSET, b"")).text[:limit]
 
 
 def _plain(raw: dict[int, bytes], tag: int) -> str:
