@@ -132,16 +132,12 @@ class JournalReader:
     def hash_at(self, stream: str, seq: int) -> bytes | None:
         """The chain hash after a record; None where the journal has it no more, or not yet."""
         row = self._db.execute(
-            "SELECT id, safe, safe_hash FROM stream WHERE name = ?", (stream,)
+            # One statement, as the writer may move ``safe`` and delete between two.
+            "SELECT iif(safe = ?1, safe_hash, (SELECT chain FROM outbox"
+            " WHERE place = stream.id << 40 | ?1)) FROM stream WHERE name = ?2",
+            (seq, stream),
         ).fetchone()
-        if row is None or seq < row[1]:
-            return None
-        if seq == row[1]:
-            return bytes(row[2])
-        found = self._db.execute(
-            "SELECT chain FROM outbox WHERE place = ?", (place_of(row[0], seq),)
-        ).fetchone()
-        return found and bytes(found[0])
+        return None if row is None or row[0] is None else bytes(row[0])
 
     def read(self, stream: str, first: int, max_records: int, max_bytes: int) -> Run:
         """Records from ``first`` on within both limits (at least one), from one snapshot."""

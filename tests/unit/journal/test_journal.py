@@ -117,6 +117,28 @@ async def test_an_earlier_journal_is_counted_once_when_it_is_upgraded(tmp_path: 
 # -- order and groups
 
 
+@pytest.mark.parametrize("moment", [1, 2])
+async def test_a_hash_is_found_while_its_record_is_called_safe(
+    journal: Journal, moment: int
+) -> None:
+    """The writer deletes at any moment of a look; to find nothing would be to fork."""
+    await journal.put(STREAM, entries(notes(3)))
+    expected = journal.hash_at(STREAM, 3)
+    looks = 0
+
+    def look_begins(_statement: str) -> None:
+        nonlocal looks
+        looks += 1
+        if looks == moment:
+            journal._pen.advance([(journal._pen._epoch, Advanced(STREAM, 3, 3))])
+
+    journal._db.set_trace_callback(look_begins)
+    found = journal.hash_at(STREAM, 3)
+    journal._db.set_trace_callback(None)
+    assert found is not None
+    assert found == expected
+
+
 async def test_a_batch_lies_in_its_order(journal: Journal) -> None:
     batch = notes(50)
     placed = await journal.put(STREAM, entries(batch))
