@@ -29,6 +29,11 @@ Text = Annotated[str, msgspec.Meta(max_length=400)]
 _UID = re.compile(r"[0-9]+(?:\.[0-9]+)*")  # old modalities do write leading zeros
 
 
+MAYBE: Final = "maybe"
+WRITTEN_ON: Final = frozenset({"US", "IVUS", "ES", "SC", "OT", "XC", "SM", "GM", "DOC"})
+"""Modalities that write name and number into the picture, as a rule: ultrasound, endoscopes, and
+whatever was captured from a screen."""
+
 MAX_IMAGES: Final = 5000
 """Of a study that are shown."""
 
@@ -108,6 +113,9 @@ class ImageStored(Body, frozen=True, kw_only=True):
     """By the modality's clock when it was taken: a DICOM DT as it was said, often without zone."""
     differs: bool = False
     """Another image with this SOP Instance UID, and not these bytes, came before it."""
+    burned_in: Text = ""
+    """Text within the pixels that may name the patient: ``yes``, ``no``, ``maybe`` where only the
+    kind of modality tells; empty where nothing does."""
 
 
 class ImageReceived(Body, frozen=True, kw_only=True):
@@ -221,6 +229,7 @@ class Instance(Sheet, frozen=True, kw_only=True):
     received_ms: int = 0
     """By the hub's clock, when it had all of it; 0 before."""
     differs: bool = False
+    burned_in: str = ""
     preview: int = 0
     """Bytes of its preview, which is here; 0: there is none."""
     state: str = STORED
@@ -302,6 +311,7 @@ def stored(sheets: Sheets, node: NodeId | str, body: ImageStored, patient_id: st
             device_time=body.device_time,
             stored_ms=body.received_ms,
             differs=body.differs,
+            burned_in=body.burned_in,
         )
     )
     study = _study(sheets, node, body)

@@ -172,6 +172,35 @@ def test_pictures_and_originals_for_those_who_may(site: Site) -> None:
     assert expert.get(f"{address}/original").status == 404
 
 
+def test_one_uid_twice_is_kept_once_if_identical_and_side_by_side_if_not(
+    site: Site, tmp_path: Path
+) -> None:
+    one, other = (ct_slice(number, "1.2.826.9.2", "1.2.826.9.2.1") for number in (1, 2))
+    other.SOPInstanceUID, other.InstanceNumber = one.SOPInstanceUID, one.InstanceNumber
+    paths = [tmp_path / name for name in ("one.dcm", "other.dcm")]
+    for image, path in zip((one, other), paths, strict=True):
+        image.save_as(path, enforce_file_format=True)
+    sent = [paths[0], paths[0], paths[1], paths[0], paths[1]]
+    for path in sent:  # an association each: nothing is remembered from the one before
+        assert storescu(site.port, [path]).good == [path]
+
+    def at_hub() -> list[Instance]:
+        return [image for image in site.at_hub() if image.sop_uid == one.SOPInstanceUID]
+
+    wait_until("both at the hub", lambda: [one.state for one in at_hub()] == [SAFE, SAFE])
+    assert {pixels(site.original(image)): image.differs for image in at_hub()} == {
+        pixels(paths[0].read_bytes()): False,
+        pixels(paths[1].read_bytes()): True,
+    }
+    study = next(one for one in site.studies() if one.uid == "1.2.826.9.2")
+    assert (study.stored, study.flagged) == (2, 1)
+    for page in (site.doctor.caller, site.admin.caller):
+        images = page.get(f"/studies/{study.id}").body["found"]["images"]
+        assert sorted(image["differs"] for image in images) == [False, True]
+        shown = page.get(f"/studies/{study.id}", Accept="text/html").body
+        assert shown.count("编号与另一幅相同，内容不同") == 1
+
+
 def test_nothing_of_it_lies_in_clear(site: Site) -> None:
     image = ct_slice(0, "1.2.3", "1.2.3.4")
     study = next(s for s in site.studies() if s.sent.name == NAME)

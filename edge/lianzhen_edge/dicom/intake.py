@@ -16,7 +16,7 @@ from lianzhen_edge.patients import tray
 from lianzhen_protocol import dicomtext, imaging
 from lianzhen_protocol.errors import SealBroken
 from lianzhen_protocol.identity import NodeId
-from lianzhen_protocol.imaging import ImageStored, Instance, Scanner, Sent
+from lianzhen_protocol.imaging import MAYBE, ImageStored, Instance, Scanner, Sent
 from lianzhen_runtime.log import Log
 
 from . import elements
@@ -210,7 +210,16 @@ def manifest(book: Book, arrival: Arrival, key: str) -> ImageStored:
         received_ms=book.now_ms,
         device_time=device_time(raw),
         differs=any(other.sha256 != arrival.sha256 for other in same),
+        burned_in=burned_in(raw),
     )
+
+
+def burned_in(raw: dict[int, bytes]) -> str:
+    """Whether a patient can be read in the picture: what the modality says, else by its kind."""
+    said = _plain(raw, elements.BURNED_IN).upper()
+    if said in ("YES", "NO"):
+        return said.lower()
+    return MAYBE if _plain(raw, elements.MODALITY) in imaging.WRITTEN_ON else ""
 
 
 def device_time(raw: dict[int, bytes]) -> str:

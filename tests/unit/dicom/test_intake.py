@@ -57,6 +57,18 @@ async def test_two_images_under_one_uid_lie_beside_each_other(box: ImagingBox) -
     assert box.journal.sheets.find(Study)[0].flagged == 1
 
 
+@pytest.mark.parametrize(
+    ("said", "modality", "flag"),
+    [("YES", "CT", "yes"), ("NO", "US", "no"), ("", "US", "maybe"), ("", "CT", "")],
+)
+async def test_text_in_the_pixels_is_flagged(
+    box: ImagingBox, said: str, modality: str, flag: str
+) -> None:
+    box.comes(1, 0, 16, Modality=modality, BurnedInAnnotation=said)
+    await box.catches_up()
+    assert [image.burned_in for image in box.images()] == [flag]
+
+
 async def test_a_torn_image_is_as_if_it_never_came(box: ImagingBox) -> None:
     whole, torn = box.comes(1), box.comes(2)
     with segment_path(box.folder / "dicom", torn.segment).open("r+b") as file:
