@@ -5,7 +5,10 @@ place where the blob lies, so a blob that was moved or swapped does not open.
 """
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import GCM
 
 from .errors import SealBroken
 from .identity import Epoch, NodeId
@@ -13,6 +16,7 @@ from .identity import Epoch, NodeId
 AES_256_GCM = 1
 NONCE_BYTES = 12
 KEY_BYTES = 32
+TAG_BYTES = 16
 _SUITE = bytes([AES_256_GCM])
 
 
@@ -22,7 +26,7 @@ class SealingKey:
     def __init__(self, raw: bytes) -> None:
         if len(raw) != KEY_BYTES:
             raise ValueError(f"a sealing key is {KEY_BYTES} bytes")
-        self._aead = AESGCM(raw)
+        self._raw, self._aead = raw, AESGCM(raw)
 
     def seal(self, nonce: bytes, plain: bytes, place: bytes) -> bytes:
         """``plain`` sealed for ``place``; a nonce must never come twice under one key."""
@@ -38,6 +42,30 @@ class SealingKey:
             return self._aead.decrypt(sealed[1:13], sealed[13:], place)
         except (InvalidTag, ValueError) as error:
             raise SealBroken("changed, moved from its place, or under another key") from error
+
+    def sealer(self, nonce: bytes, place: bytes) -> "Sealer":
+        """The same as `seal`, for what comes piece by piece."""
+        if len(nonce) != NONCE_BYTES:
+            raise ValueError(f"a nonce is {NONCE_BYTES} bytes")
+        return Sealer(self._raw, nonce, place)
+
+
+class Sealer:
+    """A blob that is sealed where it lies: ``head``, then what `seal` made of it, then `end`."""
+
+    def __init__(self, raw: bytes, nonce: bytes, place: bytes) -> None:
+        self.head = _SUITE + nonce
+        self._encryptor = Cipher(AES(raw), GCM(nonce)).encryptor()
+        self._encryptor.authenticate_additional_data(place)
+
+    def seal(self, piece: memoryview) -> None:
+        """Turn the next piece, which is writable, into what it is sealed."""
+        self._encryptor.update_into(piece, piece)
+
+    def end(self) -> bytes:
+        """The last bytes of the blob."""
+        self._encryptor.finalize()
+        return self._encryptor.tag
 
 
 def record_place(node: NodeId, epoch: Epoch, stream: str, seq: int, version: int = 1) -> bytes:

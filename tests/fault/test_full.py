@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lianzhen_edge.dicom.segments import BLOCK, LogFailed, LogFull, SegmentLog, SegmentReader
+from lianzhen_edge.dicom.segment_log import SegmentLog
+from lianzhen_edge.dicom.segments import BLOCK, LogFailed, LogFull, SegmentReader
 from lianzhen_edge.dicom.upload import Line
 from lianzhen_edge.journal.errors import JournalError, JournalFull
 from lianzhen_edge.journal.journal import Journal

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from lianzhen_edge.dicom.segments import Disk
+from lianzhen_edge.dicom.segment_log import Disk
 
 
 class BadDisk(Disk):
@@ -24,6 +24,12 @@ class BadDisk(Disk):
         if self.sync_error:
             raise self.sync_error
         super().fdatasync(descriptor)
+
+    def fsync(self, descriptor: int) -> None:
+        self.syncs += 1
+        if self.sync_error:
+            raise self.sync_error
+        super().fsync(descriptor)
 
     def free_bytes(self, folder: Path) -> int:
         return self.free

@@ -11,8 +11,9 @@ import msgspec
 from lianzhen_edge.dicom.arrival import Arrival, part10
 from lianzhen_edge.dicom.imaging import Imaging
 from lianzhen_edge.dicom.room import ImageShare
-from lianzhen_edge.dicom.scp import read_arrival
-from lianzhen_edge.dicom.segments import BLOCK, Place, SegmentLog
+from lianzhen_edge.dicom.segment_log import SegmentLog
+from lianzhen_edge.dicom.segments import BLOCK, Place
+from lianzhen_edge.dicom.storage import read_arrival
 from lianzhen_edge.dicom.upload import Line
 from lianzhen_edge.journal.journal import Journal
 from lianzhen_edge.meanings import MEANINGS

@@ -5,7 +5,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from lianzhen_edge.dicom.segments import SegmentLog, SegmentReader, segment_path
+from lianzhen_edge.dicom.segment_log import SegmentLog
+from lianzhen_edge.dicom.segments import SegmentReader, segment_path
 from lianzhen_edge.dicom.shelf import Shelf
 from lianzhen_edge.journal.journal import Journal
 from lianzhen_edge.journal.states import ItemState

@@ -15,7 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from lianzhen_edge.dicom.segments import BLOCK, SegmentLog, SegmentReader
+from lianzhen_edge.dicom.segment_log import SegmentLog
+from lianzhen_edge.dicom.segments import BLOCK, SegmentReader
 from lianzhen_edge.dicom.shelf import Shelf
 from lianzhen_edge.journal.book import Book
 from lianzhen_edge.journal.journal import Journal

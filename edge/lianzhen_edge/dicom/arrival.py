@@ -76,28 +76,32 @@ class Admissions:
 
 # -- the Part 10 file
 
-_IMPLEMENTATION: Final = "2.25.234713580287116437128546291708455132907"
+IMPLEMENTATION: Final = "2.25.234713580287116437128546291708455132907"
 _LONG = struct.Struct("<HH2sHL")
 _SHORT = struct.Struct("<HH2sH")
 
 
 def part10(sop_class: str, sop_uid: str, transfer_syntax: str, data_set: bytes) -> bytes:
-    """A DICOM file (PS3.10, 7.1) around a data set exactly as it came.
+    """A DICOM file (PS3.10, 7.1) around a data set exactly as it came."""
+    return part10_head(sop_class, sop_uid, transfer_syntax) + data_set
 
-    Its head depends on nothing else, so the same image twice is the same file.
+
+def part10_head(sop_class: str, sop_uid: str, transfer_syntax: str) -> bytes:
+    """What such a file begins with. It depends on nothing else, so the same image twice is the
+    same file.
     """
     elements = _LONG.pack(2, 1, b"OB", 0, 2) + b"\0\1"
     for number, uid in (
         (0x02, sop_class),
         (0x03, sop_uid),
         (0x10, transfer_syntax),
-        (0x12, _IMPLEMENTATION),
+        (0x12, IMPLEMENTATION),
     ):
         value = uid.encode("ascii")
         value += b"\0" * (len(value) % 2)
         elements += _SHORT.pack(2, number, b"UI", len(value)) + value
     length = _SHORT.pack(2, 0, b"UL", 4) + struct.pack("<L", len(elements))
-    return b"".join((bytes(128), b"DICM", length, elements, data_set))
+    return b"".join((bytes(128), b"DICM", length, elements))
 
 
 def printable(text: str) -> str:

@@ -235,6 +235,10 @@ class Refusal(Exception):
         return Response(self.status, {Tag.ERROR_COMMENT: self.comment, **self.elements})
 
 
+class LinkGone(ConnectionError):
+    """The association is over. A service lets it pass."""
+
+
 class Link(Protocol):
     """The association as a service sees it. On the association's thread only."""
 
@@ -253,10 +257,7 @@ class Link(Protocol):
         """Wait until the caller says something, or so long; whether it has said nothing."""
 
     def call(self, request: Outgoing) -> Response:
-        """Send a request and wait for its answer.
-
-        OSError: the association is gone, and the service goes with it; let it pass.
-        """
+        """Send a request and wait for its answer. LinkGone if none can come any more."""
 
 
 class Service(Protocol):

@@ -1,11 +1,13 @@
 """Reading an encoded data set (PS3.5, 7) as far as storing it needs: is it whole, and what is it?
 
-Pixels are stepped over, so this costs microseconds and no memory, and a data set that was cut off
-is found out before its sender is told Success. Text is left as bytes: see ``text``.
+It takes a data set piece by piece. Pixels are stepped over, so this costs microseconds and no
+memory, and what was cut off is found out before its sender is told Success. Text is left as bytes:
+see ``text``.
 """
 
 import struct
 import zlib
+from enum import Enum, auto
 from typing import Final, NamedTuple
 
 IMPLICIT: Final = "1.2.840.10008.1.2"
@@ -44,6 +46,7 @@ _PIXELS: Final = 0x7FE00010
 _UNDEFINED: Final = 0xFFFFFFFF
 _MAX_DEPTH: Final = 32
 _MAX_INFLATED: Final = 1 << 30
+_INFLATED_PIECE: Final = 1 << 18
 
 
 class DataSetBroken(ValueError):
@@ -58,112 +61,176 @@ class _Element(NamedTuple):
 
 
 def fields(data: bytes, transfer_syntax: str) -> dict[int, bytes]:
-    """Raw values of the elements that we index, of a data set that is whole to its last byte.
+    """The same as a `Walk` over one piece."""
+    walk = Walk(transfer_syntax)
+    walk.feed(data)
+    return walk.end()
 
-    DataSetBroken says why it is not. Numbers of 2 bytes come as little-endian.
+
+class Walk:
+    """Steps over a data set that comes piece by piece; DataSetBroken as soon as it is none.
+
+    A piece may be overwritten when `feed` has returned.
     """
-    if transfer_syntax == DEFLATED:
-        data = _inflated(data)
-    walker = _Walker(data, transfer_syntax)
-    end = walker.data_set(0, len(data), 0)
-    if end != len(data):
-        raise DataSetBroken(f"{len(data) - end} bytes after the data set's end")
-    if not walker.found:
-        raise DataSetBroken("the data set has none of the elements of an image")
-    return walker.found
+
+    def __init__(self, transfer_syntax: str) -> None:
+        self._walker = _Walker(transfer_syntax)
+        deflated = transfer_syntax == DEFLATED
+        self._unpacker = zlib.decompressobj(-zlib.MAX_WBITS) if deflated else None
+        self._inflated = 0
+
+    def feed(self, piece: bytes | memoryview) -> None:
+        """The next bytes."""
+        if self._unpacker is None:
+            self._walker.feed(piece)
+            return
+        while len(piece) and not self._unpacker.eof:
+            try:
+                plain = self._unpacker.decompress(piece, _INFLATED_PIECE)
+            except zlib.error as error:
+                raise DataSetBroken("the deflated data set is damaged") from error
+            self._inflated += len(plain)
+            if self._inflated > _MAX_INFLATED:
+                raise DataSetBroken("the deflated data set inflates without end")
+            self._walker.feed(plain)
+            piece = self._unpacker.unconsumed_tail
+
+    def end(self) -> dict[int, bytes]:
+        """Raw values of the elements that we index, of a data set that is whole to its last byte.
+
+        Numbers of 2 bytes come as little-endian.
+        """
+        if self._unpacker is not None and not self._unpacker.eof:
+            raise DataSetBroken("the deflated data set was cut off")
+        return self._walker.end()
 
 
-def _inflated(data: bytes) -> bytes:
-    unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
-    try:
-        plain = unpacker.decompress(data, _MAX_INFLATED)
-    except zlib.error as error:
-        raise DataSetBroken("the deflated data set is damaged") from error
-    if not unpacker.eof:
-        raise DataSetBroken("the deflated data set was cut off, or inflates without end")
-    return plain
+class _Within(Enum):
+    """What is being stepped over."""
+
+    DATA_SET = auto()
+    ITEM = auto()
+    SEQUENCE = auto()
+    UNKNOWN = auto()
+    """A sequence within UN: implicit, whatever the transfer syntax (PS3.5, 6.2.2)."""
+    FRAGMENTS = auto()
 
 
 class _Walker:
-    def __init__(self, data: bytes, transfer_syntax: str) -> None:
-        self._data = data
+    """A machine with a stack, as nobody knows where the next piece ends."""
+
+    def __init__(self, transfer_syntax: str) -> None:
         self._explicit = transfer_syntax != IMPLICIT
         order = ">" if transfer_syntax == BIG_ENDIAN else "<"
         self._tag, self._long = struct.Struct(f"{order}HH"), struct.Struct(f"{order}L")
         self._short = struct.Struct(f"{order}H")
         self._swap = order == ">"
+        self._within = [_Within.DATA_SET]
+        self._window: bytes | memoryview = b""
+        self._base = self._at = 0
         self.found: dict[int, bytes] = {}
 
-    def data_set(self, at: int, end: int, depth: int, *, item: bool = False) -> int:
-        """Step over elements up to ``end``, or within an ``item`` to its delimiter."""
-        while at < end:
-            element = self._element(at, end)
-            if item and element.tag == _ITEM_END:
-                return element.begin
-            if element.tag >> 16 == 0xFFFE:
-                raise DataSetBroken(f"a delimiter out of place at byte {at}")
-            at = self._skip(element, end, depth)
-            if depth == 0 and element.tag in _WANTED and element.length <= _MAX_VALUE:
-                self.found[element.tag] = self._value(element)
-        if item:
-            raise DataSetBroken("an item without its end: the data set was cut off")
-        return at
+    def feed(self, piece: bytes | memoryview) -> None:
+        self._window = b"".join((self._window, piece)) if len(self._window) else piece
+        while self._step():
+            pass
+        end = self._base + len(self._window)
+        self._window = bytes(self._window[self._at - self._base :])
+        self._base = min(self._at, end)
 
-    def _value(self, element: _Element) -> bytes:
-        value = self._data[element.begin : element.begin + element.length]
-        return value[::-1] if self._swap and element.tag in (ROWS, COLUMNS) else value
+    def end(self) -> dict[int, bytes]:
+        end = self._base + len(self._window)
+        if self._at > end:
+            raise DataSetBroken(f"the data set was cut off: {self._at - end} bytes are missing")
+        if self._within[-1] is not _Within.DATA_SET or self._at < end:
+            raise DataSetBroken(f"the data set was cut off at byte {end}")
+        if not self.found:
+            raise DataSetBroken("the data set has none of the elements of an image")
+        return self.found
 
-    def _element(self, at: int, end: int) -> _Element:
-        try:
-            group, number = self._tag.unpack_from(self._data, at)
-            tag = group << 16 | number
-            if not self._explicit or group == 0xFFFE:
-                return _Element(tag, b"", at + 8, self._long.unpack_from(self._data, at + 4)[0])
-            vr = self._data[at + 4 : at + 6]
-            if not (vr.isalpha() and vr.isupper()):
-                raise DataSetBroken(f"no value representation at byte {at + 4}")
-            if vr in _LONG:
-                return _Element(tag, vr, at + 12, self._long.unpack_from(self._data, at + 8)[0])
-            return _Element(tag, vr, at + 8, self._short.unpack_from(self._data, at + 6)[0])
-        except struct.error as error:
-            raise DataSetBroken(f"the data set was cut off at byte {len(self._data)}") from error
+    def _step(self) -> bool:
+        """Over the next element; False if the window ends before."""
+        element = self._element(self._at)
+        if element is None:
+            return False
+        match self._within[-1]:
+            case _Within.DATA_SET | _Within.ITEM:
+                return self._member(element)
+            case _:
+                self._item(element)
+                return True
 
-    def _skip(self, element: _Element, end: int, depth: int) -> int:
-        if element.length != _UNDEFINED:
-            after = element.begin + element.length
-            if after > end:
-                missing = after - end
-                raise DataSetBroken(f"the data set was cut off: {missing} bytes are missing")
-            return after
-        if depth >= _MAX_DEPTH:
+    def _member(self, element: _Element) -> bool:
+        within = self._within[-1]
+        if within is _Within.ITEM and element.tag == _ITEM_END:
+            self._leave(element)
+        elif element.tag >> 16 == 0xFFFE:
+            raise DataSetBroken(f"a delimiter out of place at byte {self._at}")
+        elif element.length == _UNDEFINED:
+            self._enter(element)
+        elif within is _Within.ITEM or element.tag not in _WANTED or self._keep(element):
+            self._at = element.begin + element.length
+        else:
+            return False
+        return True
+
+    def _item(self, element: _Element) -> None:
+        fragments = self._within[-1] is _Within.FRAGMENTS
+        if element.tag == _SEQUENCE_END:
+            self._leave(element)
+        elif element.tag != _ITEM or (fragments and element.length == _UNDEFINED):
+            name = "fragment" if fragments else "item"
+            raise DataSetBroken(f"no {name} at byte {self._at}")
+        elif element.length == _UNDEFINED:
+            self._within.append(_Within.ITEM)
+            self._at = element.begin
+        else:
+            self._at = element.begin + element.length
+
+    def _enter(self, element: _Element) -> None:
+        if len(self._within) > 2 * _MAX_DEPTH:
             raise DataSetBroken(f"sequences within sequences, more than {_MAX_DEPTH} deep")
         if element.tag == _PIXELS or element.vr in (b"OB", b"OW"):
-            return self._fragments(element.begin, end)
-        return self._sequence(element, end, depth)
+            self._within.append(_Within.FRAGMENTS)
+        elif element.vr == b"UN" and self._explicit:
+            self._within.append(_Within.UNKNOWN)
+            self._explicit = False
+        else:
+            self._within.append(_Within.SEQUENCE)
+        self._at = element.begin
 
-    def _sequence(self, element: _Element, end: int, depth: int) -> int:
-        explicit, at = self._explicit, element.begin
-        if element.vr == b"UN":
-            self._explicit = False  # PS3.5, 6.2.2: whatever the transfer syntax
-        try:
-            while True:
-                item = self._element(at, end)
-                if item.tag == _SEQUENCE_END:
-                    return item.begin
-                if item.tag != _ITEM:
-                    raise DataSetBroken(f"no item at byte {at}")
-                if item.length == _UNDEFINED:
-                    at = self.data_set(item.begin, end, depth + 1, item=True)
-                else:
-                    at = self._skip(item, end, depth)
-        finally:
-            self._explicit = explicit
+    def _leave(self, element: _Element) -> None:
+        if self._within.pop() is _Within.UNKNOWN:
+            self._explicit = True
+        self._at = element.begin
 
-    def _fragments(self, at: int, end: int) -> int:
-        while True:
-            item = self._element(at, end)
-            if item.tag == _SEQUENCE_END:
-                return item.begin
-            if item.tag != _ITEM or item.length == _UNDEFINED:
-                raise DataSetBroken(f"no fragment at byte {at}")
-            at = self._skip(item, end, 0)
+    def _keep(self, element: _Element) -> bool:
+        """Keep a value; False if the window ends within it."""
+        begin = element.begin - self._base
+        if element.length > _MAX_VALUE:
+            return True
+        if begin + element.length > len(self._window):
+            return False
+        value = bytes(self._window[begin : begin + element.length])
+        swapped = self._swap and element.tag in (ROWS, COLUMNS)
+        self.found[element.tag] = value[::-1] if swapped else value
+        return True
+
+    def _element(self, at: int) -> _Element | None:
+        """The element that begins ``at``; None if the window ends within its head."""
+        window, here = self._window, at - self._base
+        left = len(window) - here
+        if left < 8:
+            return None
+        group, number = self._tag.unpack_from(window, here)
+        tag = group << 16 | number
+        if not self._explicit or group == 0xFFFE:
+            return _Element(tag, b"", at + 8, self._long.unpack_from(window, here + 4)[0])
+        vr = bytes(window[here + 4 : here + 6])
+        if not (vr.isalpha() and vr.isupper()):
+            raise DataSetBroken(f"no value representation at byte {at + 4}")
+        if vr not in _LONG:
+            return _Element(tag, vr, at + 8, self._short.unpack_from(window, here + 6)[0])
+        if left < 12:
+            return None
+        return _Element(tag, vr, at + 12, self._long.unpack_from(window, here + 8)[0])

@@ -104,7 +104,7 @@ class ImageRoom:
     async def make(self) -> int:
         """How many segments went. One goes only if the hub has all that it holds."""
         gone = 0
-        for number in self._reader.segments()[:-1]:  # the newest may be written to
+        for number in self._reader.segments()[:-1]:  # the newest keeps its number from coming again
             if await asyncio.to_thread(self.left) > self.share.ahead:
                 break
             if not await self._may_go(number):
@@ -115,7 +115,7 @@ class ImageRoom:
         return gone
 
     async def _may_go(self, number: int) -> bool:
-        if not self._safe_by_journal(number):
+        if self._reader.in_use(number) or not self._safe_by_journal(number):
             return False
         found = await asyncio.to_thread(lambda: list(self._reader.scan(number)))
         if not found and not await asyncio.to_thread(self._reader.opens, number):

@@ -1,335 +1,239 @@
-"""The Storage SCP: a process of its own, so that no image can stand in an alarm's way.
+"""The box as a DICOM node: a process of its own, so that no image can stand in an alarm's way.
 
-Success (0000) is sent only when the image is durable in the segment log. Everything else is told
-to the sender as DICOM has it: a status with an Error Comment, and the association goes on. What
-cannot be read is held for a person to look at; a caller that is not admitted is rejected before
-it may say anything.
-
-::
-
-    0000  durable
-    0117  the SOP Instance UID is none: it may hold a path
-    A700  no room, or the medium refuses: send it again later
-    A900  the data set is not what the command says, or does not say whose image it is
-    C000  not a data set, or cut off
+One port for Verification, Storage and whatever services are registered, one more for the same over
+TLS; a thread for each association. A caller that is not admitted is rejected before it may say
+anything.
 """
 
 import asyncio
-import hashlib
-import http.client
-import queue
+import contextlib
 import socket
+import ssl
 import threading
-import time
-from collections import OrderedDict
-from collections.abc import Sequence
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, Final, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Final
 
-import msgspec
-from pydicom import config
-from pydicom.dataset import Dataset
-from pynetdicom import AE, AllStoragePresentationContexts, _config, evt, timer
-from pynetdicom.dimse_primitives import C_STORE
-from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+from cryptography import x509
+from cryptography.x509.oid import NameOID
 
 from lianzhen_edge.settings import Settings
-from lianzhen_protocol.imaging import is_uid
 from lianzhen_runtime import log
 from lianzhen_runtime.errors import Unavailable
 from lianzhen_runtime.files import private_folder
 from lianzhen_runtime.keys import FileKeys
-from lianzhen_runtime.retry import pause
 
-from . import elements
-from .arrival import FOLDER, Admissions, Arrival, Called, Kept, part10, printable
+from . import pdu
+from .arrival import FOLDER, Admissions, Called
+from .association import Association, Limits
+from .dimse import LinkGone, Peer, Service
+from .notices import Ear, Notices
+from .pdu import AssociateRequest, Rejection
 from .room import ImageShare
-from .segments import LogFailed, LogFull, SegmentLog
+from .segment_log import SegmentLog
+from .storage import Reception
+from .wire import Wire
 
-TRANSFER_SYNTAXES: Final = (
-    "1.2.840.10008.1.2.1",  # explicit little endian
-    "1.2.840.10008.1.2",  # implicit little endian
-    "1.2.840.10008.1.2.2",  # explicit big endian
-    "1.2.840.10008.1.2.1.99",  # deflated
-    "1.2.840.10008.1.2.5",  # RLE
-    *(f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 57, 70)),  # JPEG
-    *(f"1.2.840.10008.1.2.4.{number}" for number in (80, 81)),  # JPEG-LS
-    *(f"1.2.840.10008.1.2.4.{number}" for number in (90, 91, 201, 202, 203)),  # JPEG 2000, HTJ2K
-    *(f"1.2.840.10008.1.2.4.{number}" for number in (100, 101)),  # MPEG-2
-    *(f"1.2.840.10008.1.2.4.{number}" for number in range(102, 109)),  # H.264, H.265
-)
-"""Stored as they come; never transcoded before the answer."""
-
-MAX_ASSOCIATIONS: Final = 8
-MAX_PDU_BYTES: Final = 128 << 10
-_REMEMBERED: Final = 4096
-_WAITING_NOTICES: Final = 1000
-_MAX_COMMENT: Final = 64
+MAX_ASSOCIATIONS: Final = 16
+MAX_CONNECTIONS: Final = 64
+"""With those that have not said yet who they are."""
+SPARE_SEGMENTS: Final = 8
+"""A CT of 400 slices comes into segments that are there."""
+_RETRY_SECONDS: Final = 0.2
 _log = log.Log("lianzhen.scp")
 
 
-class Refusal(Exception):
-    """Why an image is not taken: DICOM status and Error Comment. ``hold``: keep it all the same."""
+class House:
+    """Who is let in, how many at once, and what they find."""
 
-    def __init__(self, status: int, comment: str, *, hold: bool = False) -> None:
-        super().__init__(comment)
-        self.status, self.comment, self.hold = status, comment[:_MAX_COMMENT], hold
+    def __init__(
+        self,
+        reception: Reception,
+        admissions: Admissions,
+        ear: Ear,
+        *,
+        services: Sequence[Service] = (),
+        title: str = "",
+    ) -> None:
+        self.reception = reception
+        self._admissions, self._ear, self._title = admissions, ear, title
+        self.services: Mapping[str, Service] = {
+            uid: service for service in services for uid in service.sop_classes
+        }
+        self._places = threading.BoundedSemaphore(MAX_ASSOCIATIONS)
 
-    def answer(self) -> Dataset:
-        """The response's elements."""
-        answer = Dataset()
-        answer.Status = self.status
-        answer.ErrorComment = self.comment
-        return answer
+    def judge(
+        self, request: AssociateRequest, peer: Peer, certified: str | None = None
+    ) -> Rejection | None:
+        """Whether it is let in; if so, it has a place until `leave`.
 
-
-def read_arrival(
-    sop_class: str, sop_uid: str, transfer_syntax: str, data_set: bytes
-) -> dict[int, bytes]:
-    """The index values of a data set that is whole and is what its command says; or Refusal."""
-    try:
-        fields = elements.fields(data_set, transfer_syntax)
-    except elements.DataSetBroken as error:
-        raise Refusal(0xC000, str(error), hold=True) from error
-    for tag, wanted in ((elements.SOP_CLASS, sop_class), (elements.SOP_UID, sop_uid)):
-        if _uid(fields, tag) != wanted:
-            raise Refusal(0xA900, "the data set is of another SOP than the command", hold=True)
-    for tag, name in ((elements.STUDY_UID, "Study"), (elements.SERIES_UID, "Series")):
-        if not is_uid(_uid(fields, tag)):
-            raise Refusal(0xA900, f"{name} Instance UID is missing or no UID", hold=True)
-    return fields
-
-
-def _uid(fields: dict[int, bytes], tag: int) -> str:
-    return fields.get(tag, b"").decode("latin-1").rstrip("\0 ")
-
-
-class Ear(Protocol):
-    """Who is told."""
-
-    def tell(self, notice: Kept | Called) -> None:
-        """Say it soon, without waiting for an answer."""
-
-
-class Notices:
-    """Tells the core, beside the associations, until it has heard; what dies with us is found by
-    the core's scan after our death.
-    """
-
-    def __init__(self, control: Path) -> None:
-        self._control = control
-        self._queue: queue.Queue[tuple[str, bytes]] = queue.Queue(_WAITING_NOTICES)
-        self._connection: _UnixConnection | None = None
-        threading.Thread(target=self._run, name="notices", daemon=True).start()
-
-    def tell(self, notice: Kept | Called) -> None:
-        """Say it soon; drop it if nobody has listened for a while."""
-        target = "/dicom/kept" if isinstance(notice, Kept) else "/dicom/called"
-        try:
-            self._queue.put_nowait((target, msgspec.json.encode(notice)))
-        except queue.Full:
-            _log.transition("core", "does not listen", bad=True)
-
-    def _run(self) -> None:
-        while True:
-            target, body = self._queue.get()
-            attempt = 0
-            while not self._heard(target, body):
-                _log.transition("core", "does not listen", bad=True)
-                time.sleep(pause(attempt, base=0.1, cap=2.0))
-                attempt += 1
-            _log.transition("core", "listens")
-
-    def _heard(self, target: str, body: bytes) -> bool:
-        try:
-            self._connection = self._connection or _UnixConnection(self._control)
-            self._connection.request("POST", target, body)
-            answer = self._connection.getresponse()
-            answer.read()
-        except (OSError, http.client.HTTPException):
-            self._connection = None
-            return False
-        return answer.status < 500  # it is starting, or its disk is full
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("core", timeout=10)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
-
-
-class Reception:
-    """The answers to what callers ask. Runs on pynetdicom's threads, which own no state."""
-
-    def __init__(self, segments: SegmentLog, admissions: Admissions, notices: Ear) -> None:
-        self._segments = segments
-        self._admissions = admissions
-        self._notices = notices
-        self._lock = threading.Lock()
-        self._known: OrderedDict[str, Refusal | None] = OrderedDict()
-
-    def handlers(self) -> list[Any]:
-        """For the AE."""
-        return [
-            (evt.EVT_CONN_OPEN, self._connected),
-            (evt.EVT_REQUESTED, self._requested),
-            (evt.EVT_C_ECHO, lambda _event: 0x0000),
-            (evt.EVT_C_STORE, self._store),
-        ]
-
-    @staticmethod
-    def _connected(event: evt.Event) -> None:
-        found = event.assoc.dul.socket
-        if found is not None and found.socket is not None:
-            found.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-    def _requested(self, event: evt.Event) -> None:
-        """A caller that is not on the list is rejected: permanent, calling AE not recognised."""
-        association = event.assoc
-        title, address = _caller(association)
-        admitted = self._admissions.admits(title, address)
-        self._notices.tell(Called(title=title, address=address, admitted=admitted))
+        ``certified``: the name in its certificate, which has to be its title. A title of ours is
+        asked for only if ``title`` says which.
+        """
+        if not request.version & 1:
+            return pdu.VERSION_UNKNOWN
+        if request.application_context != pdu.APPLICATION_CONTEXT:
+            return pdu.APPLICATION_CONTEXT_UNKNOWN
+        admitted = self._admissions.admits(peer.title, peer.address)
+        admitted = admitted and certified in (None, peer.title)
+        self._ear.tell(Called(title=peer.title, address=peer.address, admitted=admitted))
         if not admitted:
             _log.info("association refused", code="ae-unknown")
-            association.acse.send_reject(0x01, 0x01, 0x03)
-            association.kill()
+            return pdu.CALLING_TITLE_UNKNOWN
+        if self._title and request.called != self._title:
+            _log.info("association refused", code="ae-called")
+            return pdu.CALLED_TITLE_UNKNOWN
+        if not self._places.acquire(blocking=False):
+            _log.warning("association refused", code="too-many")
+            return pdu.TOO_MANY
+        return None
 
-    def _store(self, event: evt.Event) -> Dataset | int:
-        request, context = event.request, event.context
-        if not isinstance(request, C_STORE):
-            raise TypeError("bound to another event than EVT_C_STORE")
-        title, address = _caller(event.assoc)
-        try:
-            if not is_uid(str(request.AffectedSOPInstanceUID)):
-                raise Refusal(0x0117, "the SOP Instance UID is no UID")
-            if request.AffectedSOPClassUID != context.abstract_syntax:
-                raise Refusal(0xA900, "the SOP class is not the one that was agreed on")
-            self.keep(
-                title,
-                address,
-                str(request.AffectedSOPClassUID),
-                str(request.AffectedSOPInstanceUID),
-                str(context.transfer_syntax),
-                request.DataSet.getvalue() if request.DataSet else b"",
-            )
-        except Refusal as refusal:
-            _log.warning("image refused", status=f"{refusal.status:04X}")
-            return refusal.answer()
-        return 0x0000
+    def leave(self) -> None:
+        """Give its place back."""
+        self._places.release()
 
-    def keep(
+
+class Server:
+    """Listens on an address; every connection is one association's thread."""
+
+    def __init__(
         self,
-        title: str,
-        address: str,
-        sop_class: str,
-        sop_uid: str,
-        transfer_syntax: str,
-        data_set: bytes,
+        address: tuple[str, int],
+        house: House,
+        *,
+        tls: ssl.SSLContext | None = None,
+        limits: Limits | None = None,
     ) -> None:
-        """Make an image durable. Refusal: it is not, or it is only held."""
-        file = part10(sop_class, sop_uid, transfer_syntax, data_set)
-        sha256 = hashlib.sha256(file).hexdigest()
+        self._house, self._tls, self._limits = house, tls, limits or Limits()
+        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        self._door = socket.create_server(address, family=family, backlog=64)
+        self.port: int = self._door.getsockname()[1]
+        self._lock = threading.Lock()
+        self._open: dict[threading.Thread, socket.socket] = {}
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._accept, name="door", daemon=True)
+        self._thread.start()
+
+    @property
+    def connections(self) -> int:
+        """How many there are."""
         with self._lock:
-            if sha256 in self._known:  # sent again: it is durable, or held, already
-                if (before := self._known[sha256]) is not None:
-                    raise before
-                return
-        refusal: Refusal | None = None
-        fields: dict[int, bytes] = {}
-        try:
-            fields = read_arrival(sop_class, sop_uid, transfer_syntax, data_set)
-        except Refusal as found:
-            refusal = found
-        arrival = Arrival(
-            title=title,
-            address=address,
-            sop_class=sop_class,
-            sop_uid=sop_uid,
-            transfer_syntax=transfer_syntax,
-            sha256=sha256,
-            size=len(file),
-            fields=fields,
-            status=refusal.status if refusal else 0,
-            comment=refusal.comment if refusal else "",
+            return len(self._open)
+
+    def close(self) -> None:
+        """Let nobody in any more, and end what is open."""
+        self._ended.set()
+        with contextlib.suppress(OSError):
+            self._door.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._door.close()
+        with self._lock:
+            threads = dict(self._open)
+        for connection in threads.values():
+            with contextlib.suppress(OSError):
+                if self._tls is None:
+                    connection.send(pdu.abort(None), socket.MSG_DONTWAIT)
+                connection.shutdown(socket.SHUT_RDWR)
+        for thread in threads:
+            thread.join()
+
+    def _accept(self) -> None:
+        while not self._ended.is_set():
+            try:
+                connection, address = self._door.accept()
+            except OSError as error:  # no descriptor left, or the door was closed
+                if not self._ended.wait(_RETRY_SECONDS):
+                    _log.warning("nobody can be let in", error=type(error).__name__)
+                continue
+            self._let_in(connection, address[0])
+
+    def _let_in(self, connection: socket.socket, address: str) -> None:
+        thread = threading.Thread(
+            target=self._serve, args=(connection, address), name="association", daemon=True
         )
-        try:
-            place = self._segments.append(
-                msgspec.msgpack.encode(arrival), file, held=refusal is not None
-            )
-        except (LogFull, LogFailed) as error:
-            _log.transition("segments", "refuse", bad=True, code=error.code)
-            raise refusal or Refusal(0xA700, str(error)) from error
-        _log.transition("segments", "take images")
-        self._remember(sha256, refusal)
-        self._notices.tell(Kept(segment=place.segment, offset=place.offset))
-        if refusal is not None:
-            raise refusal
-
-    def _remember(self, sha256: str, outcome: Refusal | None) -> None:
         with self._lock:
-            self._known[sha256] = outcome
-            while len(self._known) > _REMEMBERED:
-                self._known.popitem(last=False)
+            if len(self._open) >= MAX_CONNECTIONS:
+                connection.close()
+                return
+            self._open[thread] = connection
+        try:
+            thread.start()
+        except RuntimeError:  # the system has no thread left
+            self._forget(thread)
+            connection.close()
+
+    def _forget(self, thread: threading.Thread) -> None:
+        with self._lock:
+            del self._open[thread]
+
+    def _serve(self, connection: socket.socket, address: str) -> None:
+        try:
+            self._associate(connection, address)
+        except (OSError, LinkGone):
+            pass  # it has gone before it began
+        except Exception:  # noqa: BLE001 - one association's end, whatever ended it
+            _log.error("an association failed", exc_info=True)
+        finally:
+            connection.close()
+            self._forget(threading.current_thread())
+
+    def _associate(self, connection: socket.socket, address: str) -> None:
+        if self._tls is None:
+            wire = Wire(connection, self._limits.tick)
+            Association(wire, self._house, address, self._limits).run()
+            return
+        connection.settimeout(self._limits.artim)
+        with self._tls.wrap_socket(connection, server_side=True) as secured:
+            with self._lock:
+                self._open[threading.current_thread()] = secured
+            house = _Certified(self._house, _common_name(secured))
+            wire = Wire(secured, self._limits.tick)
+            Association(wire, house, address, self._limits).run()
 
 
-def _caller(association: Any) -> tuple[str, str]:
-    requested = association.requestor.primitive
-    return printable(requested.calling_ae_title or ""), str(association.requestor.address)
+class _Certified:
+    """The house as a caller with a certificate finds it."""
+
+    def __init__(self, house: House, name: str) -> None:
+        self._house, self._name = house, name
+        self.reception, self.services = house.reception, house.services
+
+    def judge(self, request: AssociateRequest, peer: Peer) -> Rejection | None:
+        """The same, and its title is the certificate's."""
+        return self._house.judge(request, peer, self._name)
+
+    def leave(self) -> None:
+        """Give its place back."""
+        self._house.leave()
 
 
-def entity(title: str, syntaxes: Sequence[str] = TRANSFER_SYNTAXES) -> AE:
-    """Our application entity: what it accepts and how long it waits."""
-    found = AE(ae_title=title)
-    for context in AllStoragePresentationContexts:
-        if context.abstract_syntax is not None:
-            found.add_supported_context(context.abstract_syntax, list(syntaxes))
-    found.add_supported_context(Verification)
-    found.maximum_associations = MAX_ASSOCIATIONS
-    found.maximum_pdu_size = MAX_PDU_BYTES
-    return found
-
-
-def judge_ourselves() -> None:
-    """What is no UID must reach us, so that its sender gets a status, and not an abort.
-
-    The libraries would refuse it, or warn of it with the value in the warning. Their timeouts run
-    on the wall's clock, whose leap would end every association: ours are not moved.
-    """
-    timer.time = SimpleNamespace(time=time.monotonic)  # type: ignore[assignment, attr-defined]
-    _config.VALIDATORS["UI"] = lambda _value: (True, "")
-    config.settings.reading_validation_mode = config.IGNORE
-    config.settings.writing_validation_mode = config.IGNORE
+def _common_name(secured: ssl.SSLSocket) -> str:
+    found = x509.load_der_x509_certificate(secured.getpeercert(binary_form=True) or b"")
+    names = found.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(names[0].value) if names else ""
 
 
 async def run(settings: Settings) -> None:
     """Serve until cancelled. Unavailable, in one sentence, for what keeps it from starting."""
     log.configure(settings.log_level)
     log.keep(settings.folder, "scp", settings.log_bytes)
-    judge_ourselves()
     folder = private_folder(settings.folder / FOLDER)
     keys, share = FileKeys(settings.folder / "keys"), ImageShare.of(settings)
-    segments = SegmentLog(folder, keys, room=share.left)
-    reception = Reception(segments, Admissions(folder), Notices(settings.folder / "control.sock"))
-    address = (settings.listen, settings.dicom_port)
+    notices = Notices(settings.folder / "control.sock")
+    with contextlib.ExitStack() as stack:
+        segments = SegmentLog(folder, keys, room=share.left, spares=SPARE_SEGMENTS)
+        stack.callback(segments.close)
+        house = House(Reception(segments, notices), Admissions(folder), notices)
+        server = serve(settings.listen, settings.dicom_port, house)
+        stack.callback(server.close)
+        _log.info("scp runs", port=settings.dicom_port)
+        await asyncio.Event().wait()
+
+
+def serve(listen: str, port: int, house: House, tls: ssl.SSLContext | None = None) -> Server:
+    """A server; Unavailable if its port cannot be had."""
     try:
-        server = entity(settings.dicom_ae_title).start_server(
-            address, block=False, evt_handlers=reception.handlers()
-        )
+        return Server((listen, port), house, tls=tls)
     except OSError as error:
         raise Unavailable(
-            f"port {settings.dicom_port} cannot be served: {error.strerror}; "
-            "is another one running?"
+            f"port {port} cannot be served: {error.strerror}; is another one running?"
         ) from error
-    _log.info("scp runs", port=settings.dicom_port)
-    try:
-        await asyncio.Event().wait()
-    finally:
-        if server is not None:
-            server.shutdown()
-        segments.close()

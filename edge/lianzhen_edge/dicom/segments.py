@@ -4,7 +4,7 @@
 
     state/dicom/00000007.seg      pre-written, then overwritten in place; never appended to
       block 0                     magic, nonce, wrapped data key, crc
-      block n ...                 header | sealed meta | sealed body, zero-padded to the grid
+      block n ...                 header | sealed body | sealed meta, zero-padded to the grid
       ...                         after a crash with gaps, and a torn record, in between
 
 1. A record counts if the crc of its header, the segment's nonce and its own offset fit, and both
@@ -16,37 +16,36 @@
 4. Overwriting blocks that were really written changes no metadata: a sync is the data and one
    flush, and a full disk is met when a segment is made, not within an image.
 
-The scp is the only writer. The core reads, and removes a segment once the hub has all of it.
+The scp is the only writer (``segment_log``); it holds a lock on each file that it may still write
+to. The core reads, and removes a segment once the hub has all of it. In records of earlier releases
+the meta lies before the body.
 """
 
 import contextlib
-import errno
+import fcntl
 import mmap
-import os
-import secrets
 import struct
-import threading
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from lianzhen_protocol.errors import SealBroken
-from lianzhen_protocol.sealing import NONCE_BYTES, SealingKey
+from lianzhen_protocol.sealing import NONCE_BYTES, TAG_BYTES, SealingKey
 from lianzhen_runtime.errors import LianzhenError
-from lianzhen_runtime.files import private_folder, sync_folder
-from lianzhen_runtime.keys import KeyProvider, WrappedKey, new_data_key, unwrap
+from lianzhen_runtime.files import sync_folder
+from lianzhen_runtime.keys import KeyProvider, WrappedKey, unwrap
 
 BLOCK: Final = 4096
 SEGMENT_BYTES: Final = 32 << 20
-MAX_BODY_BYTES: Final = 1 << 30
-_OWNER: Final = "dicom"
+OWNER: Final = "dicom"
+SEAL_BYTES: Final = 1 + NONCE_BYTES + TAG_BYTES
 _SEGMENT = struct.Struct("<8s16sIH")
 _RECORD = struct.Struct("<8s16sQHIQ")
 _CRC = struct.Struct("<I")
 _SEGMENT_MAGIC, _RECORD_MAGIC = b"LZSEGMT1", b"LZSEGRC1"
-_SEAL_BYTES: Final = 1 + NONCE_BYTES + 16
-_ZEROS: Final = bytes(1 << 20)
+HEAD_BYTES: Final = _RECORD.size + _CRC.size
+_HELD, _META_BEHIND = 1, 2
 
 
 class LogFull(LianzhenError):
@@ -80,25 +79,6 @@ class Found(NamedTuple):
     body_bytes: int
 
 
-class Disk:
-    """The calls that durability hangs on, in one place, so that a test may break them."""
-
-    def pwrite(self, descriptor: int, content: memoryview, offset: int) -> None:
-        """All of ``content`` at ``offset``; a short write goes on with the rest."""
-        while len(content):
-            written = os.pwrite(descriptor, content, offset)
-            content, offset = content[written:], offset + written
-
-    def fdatasync(self, descriptor: int) -> None:
-        """The data are on the medium when this returns."""
-        os.fdatasync(descriptor)
-
-    def free_bytes(self, folder: Path) -> int:
-        """What a plain user may still write."""
-        found = os.statvfs(folder)
-        return found.f_bavail * found.f_frsize
-
-
 def segment_path(folder: Path, number: int) -> Path:
     """The file of a segment."""
     return folder / f"{number:08d}.seg"
@@ -109,7 +89,8 @@ def segments(folder: Path) -> list[int]:
     return sorted(int(path.stem) for path in folder.glob("*.seg") if path.stem.isdigit())
 
 
-def _up(size: int) -> int:
+def up(size: int) -> int:
+    """So many bytes on the grid."""
     return (size + BLOCK - 1) // BLOCK * BLOCK
 
 
@@ -117,177 +98,23 @@ def _crc(content: bytes) -> bytes:
     return _CRC.pack(zlib.crc32(content))
 
 
-def _aad(nonce: bytes, offset: int, part: str) -> bytes:
+def place_of(nonce: bytes, offset: int, part: str) -> bytes:
+    """Additional data of a record's "meta" or "body" at an offset in the segment of ``nonce``."""
     return b"lz/1 segment\0" + nonce + f"{offset}|{part}".encode()
 
 
-# -- writing
+def segment_head(nonce: bytes, wrapped: WrappedKey) -> bytes:
+    """What a segment begins with."""
+    head = _SEGMENT.pack(_SEGMENT_MAGIC, nonce, wrapped.version, len(wrapped.sealed))
+    head += wrapped.sealed
+    return head + _crc(head)
 
 
-class _Segment:
-    """The segment that is written to."""
-
-    def __init__(self, folder: Path, number: int, size: int, keys: KeyProvider, disk: Disk) -> None:
-        self.number, self.size, self.end, self.users = number, size, BLOCK, 0
-        self.nonce = secrets.token_bytes(16)
-        self.key, wrapped = new_data_key(keys, _OWNER, self.nonce)
-        head = _SEGMENT.pack(_SEGMENT_MAGIC, self.nonce, wrapped.version, len(wrapped.sealed))
-        head += wrapped.sealed
-        beside = folder / f".{number:08d}.new"
-        self.descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
-        try:
-            os.posix_fallocate(self.descriptor, 0, size)  # contiguous, and full now or never
-            for at in range(0, size, len(_ZEROS)):
-                zeros = memoryview(_ZEROS)[: min(len(_ZEROS), size - at)]
-                disk.pwrite(self.descriptor, zeros, at)
-            disk.pwrite(self.descriptor, memoryview(head + _crc(head)), 0)
-            os.fsync(self.descriptor)
-            beside.rename(segment_path(folder, number))
-            sync_folder(folder)
-        except BaseException:
-            os.close(self.descriptor)
-            with contextlib.suppress(OSError):
-                beside.unlink()
-            raise
-
-    def record(self, offset: int, held: bool, meta: bytes, body: bytes) -> bytes:
-        """The bytes of a record that will lie at ``offset``."""
-        sealed = [
-            self.key.seal(secrets.token_bytes(NONCE_BYTES), part, _aad(self.nonce, offset, name))
-            for name, part in (("meta", meta), ("body", body))
-        ]
-        head = _RECORD.pack(_RECORD_MAGIC, self.nonce, offset, held, len(sealed[0]), len(sealed[1]))
-        return b"".join((head, _crc(head), *sealed))
-
-
-class SegmentLog:
-    """The writer's end; any thread may append.
-
-    ``room``: of a folder on a disk with so many free bytes, those that the log may still take.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        keys: KeyProvider,
-        *,
-        disk: Disk | None = None,
-        segment_bytes: int = SEGMENT_BYTES,
-        room: Callable[[Path, int], int] = lambda _folder, free: free,
-    ) -> None:
-        self._folder = private_folder(folder)
-        self._keys, self._disk = keys, disk or Disk()
-        self._segment_bytes, self._bytes_left = segment_bytes, room
-        self._next = max(segments(folder), default=0) + 1
-        for left in folder.glob(".*.new"):
-            left.unlink()
-        self._lock = threading.Condition()
-        self._current: _Segment | None = None
-        self._dirty: set[_Segment] = set()
-        self._written = self._synced = 0
-        self._syncing = False
-        self._failed: dict[int, OSError] = {}
-
-    def append(self, meta: bytes, body: bytes, *, held: bool = False) -> Place:
-        """Keep a record; it is durable when this returns.
-
-        LogFull or LogFailed: it is not, and may be appended again.
-        """
-        if len(body) > MAX_BODY_BYTES:
-            raise LogFull(f"an image of {len(body)} bytes; {MAX_BODY_BYTES} at most")
-        size = _up(_RECORD.size + _CRC.size + len(meta) + len(body) + 2 * _SEAL_BYTES)
-        with self._lock:
-            segment = self._room(size)
-            offset = segment.end
-            segment.end += size
-            segment.users += 1
-        try:
-            content = segment.record(offset, held, meta, body)
-            self._disk.pwrite(segment.descriptor, memoryview(content), offset)
-            self._commit(segment)
-        except OSError as error:
-            with self._lock:
-                self._leave(segment)
-            raise LogFailed(f"the medium refuses: {error.strerror or error}") from error
-        finally:
-            with self._lock:
-                segment.users -= 1
-                self._let_go(segment)
-        return Place(segment.number, offset)
-
-    def close(self) -> None:
-        """Let go of the file. What was appended stays."""
-        with self._lock:
-            if self._current is not None:
-                self._leave(self._current)
-
-    def _leave(self, segment: _Segment) -> None:
-        """Append no more to it; under the lock."""
-        if self._current is segment:
-            self._current = None
-            self._let_go(segment)
-
-    def _let_go(self, segment: _Segment) -> None:
-        if segment.users == 0 and segment is not self._current and segment.descriptor >= 0:
-            os.close(segment.descriptor)
-            segment.descriptor = -1
-
-    def _room(self, size: int) -> _Segment:
-        """The segment with room for ``size`` more bytes, made if need be; under the lock."""
-        current = self._current
-        if current is not None and current.end + size <= current.size:
-            return current
-        wanted = max(self._segment_bytes, _up(size + BLOCK))
-        if self._bytes_left(self._folder, self._disk.free_bytes(self._folder)) < wanted:
-            raise LogFull("the room for images is full: send it again later")
-        try:
-            made = _Segment(self._folder, self._next, wanted, self._keys, self._disk)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise LogFull("the disk is full: make room, then send it again") from error
-            raise LogFailed(f"no segment can be made: {error.strerror or error}") from error
-        self._next += 1
-        if current is not None:
-            self._leave(current)
-        self._current = made
-        return made
-
-    def _commit(self, segment: _Segment) -> None:
-        """Wait for a sync that began after this thread's write ended, or lead one."""
-        with self._lock:
-            self._written += 1
-            ticket = self._written
-            self._dirty.add(segment)
-            while self._synced < ticket:
-                if self._syncing:
-                    self._lock.wait()
-                else:
-                    self._lead()
-            if (error := self._failed.get(segment.number)) is not None:
-                raise error
-
-    def _lead(self) -> None:
-        """Sync all that was written to; the lock is free meanwhile, and held again at the end."""
-        self._syncing, target = True, self._written
-        dirty, self._dirty = self._dirty, set()
-        self._lock.release()
-        errors: dict[_Segment, OSError] = {}
-        try:
-            for segment in dirty:
-                try:
-                    self._disk.fdatasync(segment.descriptor)
-                except OSError as error:
-                    errors[segment] = error
-        finally:
-            self._lock.acquire()
-        for segment, failure in errors.items():
-            self._failed[segment.number] = failure
-            self._leave(segment)
-        self._syncing, self._synced = False, target
-        self._lock.notify_all()
-
-
-# -- reading
+def record_head(nonce: bytes, offset: int, body: int, meta: int, *, held: bool) -> bytes:
+    """The header of a record at ``offset``; ``body`` and ``meta``: sealed bytes that follow."""
+    flags = _META_BEHIND | (_HELD if held else 0)
+    head = _RECORD.pack(_RECORD_MAGIC, nonce, offset, flags, meta, body)
+    return head + _crc(head)
 
 
 class SegmentReader:
@@ -325,7 +152,7 @@ class SegmentReader:
             found = _record(view, place, nonce, key)
             if found is None:
                 raise SealBroken("no record begins there")
-            return found
+            return found[0]
 
     def body(self, place: Place) -> bytes:
         """What was appended there; SealBroken if it is not whole, FileNotFoundError if it went."""
@@ -333,9 +160,18 @@ class SegmentReader:
             head = _head(view, place.offset, nonce)
             if head is None:
                 raise SealBroken("no record begins there")
-            begin = place.offset + _RECORD.size + _CRC.size + head[1]
-            sealed = view[begin : begin + head[2]]
-            return key.open(sealed, _aad(nonce, place.offset, "body"))
+            return key.open(view[head.body], place_of(nonce, place.offset, "body"))
+
+    def in_use(self, number: int) -> bool:
+        """Whether the scp may still write to a segment: what it will hold is not there yet."""
+        try:
+            with segment_path(self._folder, number).open("rb") as file:
+                fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
 
     def remove(self, number: int) -> None:
         """Forget a segment for good."""
@@ -353,34 +189,48 @@ class SegmentReader:
             if magic != _SEGMENT_MAGIC or view[end : end + _CRC.size] != _crc(view[:end]):
                 raise SealBroken("the segment's first block is damaged")
             sealed = WrappedKey(version, view[_SEGMENT.size : end])
-            yield view, nonce, unwrap(self._keys, _OWNER, nonce, sealed)
+            yield view, nonce, unwrap(self._keys, OWNER, nonce, sealed)
 
 
-def _head(view: mmap.mmap, offset: int, nonce: bytes) -> tuple[bool, int, int] | None:
-    """(held, bytes of meta, bytes of body) of a sound header at ``offset``."""
+class _Head(NamedTuple):
+    held: bool
+    meta: slice
+    body: slice
+    end: int
+
+
+def _head(view: mmap.mmap, offset: int, nonce: bytes) -> _Head | None:
+    """The sound header at ``offset``."""
     stop = offset + _RECORD.size
     if offset % BLOCK or stop + _CRC.size > len(view):
         return None
-    magic, own, at, held, meta, body = _RECORD.unpack_from(view, offset)
+    magic, own, at, flags, meta, body = _RECORD.unpack_from(view, offset)
     fits = (magic, own, at) == (_RECORD_MAGIC, nonce, offset)
     if not fits or view[stop : stop + _CRC.size] != _crc(view[offset:stop]):
         return None
-    if stop + _CRC.size + meta + body > len(view):
+    begin = stop + _CRC.size
+    end = begin + meta + body
+    if end > len(view):
         return None
-    return bool(held), meta, body
+    held = bool(flags & _HELD)
+    if flags & _META_BEHIND:
+        return _Head(held, slice(begin + body, end), slice(begin, begin + body), end)
+    return _Head(held, slice(begin, begin + meta), slice(begin + meta, end), end)
 
 
-def _record(view: mmap.mmap, place: Place, nonce: bytes, key: SealingKey) -> Found | None:
+def _record(
+    view: mmap.mmap, place: Place, nonce: bytes, key: SealingKey
+) -> tuple[Found, int] | None:
+    """The record at a place, and where the next one may begin."""
     head = _head(view, place.offset, nonce)
     if head is None:
         return None
-    held, meta, body = head
-    begin = place.offset + _RECORD.size + _CRC.size
     try:
-        plain = key.open(view[begin : begin + meta], _aad(nonce, place.offset, "meta"))
+        plain = key.open(view[head.meta], place_of(nonce, place.offset, "meta"))
     except SealBroken:
         return None
-    return Found(place, held, plain, body - _SEAL_BYTES)
+    size = head.body.stop - head.body.start - SEAL_BYTES
+    return Found(place, head.held, plain, size), up(head.end)
 
 
 def _scan(view: mmap.mmap, number: int, nonce: bytes, key: SealingKey) -> Iterator[Found]:
@@ -390,6 +240,5 @@ def _scan(view: mmap.mmap, number: int, nonce: bytes, key: SealingKey) -> Iterat
         if found is None:
             offset += BLOCK  # a gap, or a torn record, is walked block by block
             continue
-        yield found
-        size = _RECORD.size + _CRC.size + len(found.meta) + found.body_bytes + 2 * _SEAL_BYTES
-        offset += _up(size)
+        yield found[0]
+        offset = found[1]

@@ -68,11 +68,34 @@ def element_ends(data: bytes, syntax: str) -> set[int]:
     """Where a cut leaves a data set that is whole in itself, only shorter."""
     if syntax == elements.DEFLATED:
         return set()
-    walker, ends, at = elements._Walker(data, syntax), set(), 0
-    while at < len(data):
-        at = walker._skip(walker._element(at, len(data)), len(data), 0)
-        ends.add(at)
+    walker, ends = elements._Walker(syntax), set()
+    walker._window = data
+    while walker._step():
+        if walker._within == [elements._Within.DATA_SET]:
+            ends.add(walker._at)
     return ends
+
+
+def in_pieces(data: bytes, syntax: str, size: int) -> dict[int, bytes]:
+    walk, buffer = elements.Walk(syntax), bytearray(size)
+    for at in range(0, len(data), size):
+        piece = data[at : at + size]
+        buffer[: len(piece)] = piece  # over the one before
+        walk.feed(memoryview(buffer)[: len(piece)])
+    return walk.end()
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_it_comes_to_the_same_whatever_pieces_it_comes_in(name: str) -> None:
+    syntax, data, _ = encoded(name)
+    wanted = fields(data, syntax)
+    for size in (7, 100, 4096):
+        kept = data[: 3000 * size]
+        if len(kept) == len(data):
+            assert in_pieces(data, syntax, size) == wanted
+        else:
+            with pytest.raises(DataSetBroken):
+                in_pieces(kept, syntax, size)
 
 
 @given(st.binary(max_size=400), st.sampled_from([elements.IMPLICIT, "1.2.840.10008.1.2.1"]))

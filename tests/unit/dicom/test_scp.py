@@ -1,29 +1,21 @@
 """The Storage SCP on a real port: what it answers, and that it kept what it said it kept."""
 
 import io
-import queue
 import time
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import pydicom
 import pytest
 from pydicom import config
 from pydicom.data import get_testdata_file
 from pydicom.uid import MRImageStorage, generate_uid
-from pynetdicom import _config, evt, timer
+from pynetdicom import _config
 
-from lianzhen_edge.dicom.arrival import Admissions, Arrival, Called, Caller, Kept
-from lianzhen_edge.dicom.scp import Reception, entity, judge_ourselves
-from lianzhen_edge.dicom.segments import Found, SegmentLog, SegmentReader
-from lianzhen_runtime.keys import FileKeys
-from support.bad_disk import BadDisk
+from lianzhen_edge.dicom.arrival import Called, Caller, Kept
 from support.modality import Answer, Sender, association, ct_slice, data_set, pixels, storescu
+from support.upper_layer import Scp, running
 
 STUDY, SERIES = "1.2.826.0.1.3680043.9.1", "1.2.826.0.1.3680043.9.1.1"
 
@@ -39,80 +31,20 @@ PACKAGED: list[tuple[str, list[str]]] = [
 """Of pydicom's own files, with what storescu must be told to send them as they are."""
 
 
-class Heard:
-    """Takes the place of the core's socket."""
-
-    def __init__(self) -> None:
-        self.told: queue.Queue[Kept | Called] = queue.Queue()
-
-    def tell(self, notice: Kept | Called) -> None:
-        self.told.put(notice)
+@pytest.fixture
+def scp(tmp_path: Path) -> Iterator[Scp]:
+    with running(tmp_path) as found:
+        yield found
 
 
-@dataclass
-class Scp:
-    """A running SCP and what it is made of."""
-
-    port: int
-    folder: Path
-    keys: FileKeys
-    disk: BadDisk
-    admissions: Admissions
-    heard: Heard
-    uids: list[str] = field(default_factory=list)
-
-    def kept(self) -> list[tuple[Arrival, Found]]:
-        reader = SegmentReader(self.folder, self.keys)
-        return [
-            (msgspec.msgpack.decode(found.meta, type=Arrival), found)
-            for number in reader.segments()
-            for found in reader.scan(number)
-        ]
-
-    def body(self, found: Found) -> bytes:
-        return SegmentReader(self.folder, self.keys).body(found.place)
-
-
-@dataclass
-class Desk:
-    """One server for all tests, as closing one takes its time; who answers is each test's own."""
-
-    port: int = 0
-    reception: Reception | None = None
-
-    def answer(self, place: int, event: Any) -> Any:
-        assert self.reception is not None
-        return self.reception.handlers()[place][1](event)
-
-
-@pytest.fixture(scope="module")
-def desk() -> Iterator[Desk]:
+@pytest.fixture(scope="module", autouse=True)
+def careless() -> Iterator[None]:
+    """The sender's libraries send what it is told to, and judge nothing."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(_config.VALIDATORS, "UI", None)
+        patch.setitem(_config.VALIDATORS, "UI", lambda _value: (True, ""))
         for mode in ("_reading_validation_mode", "_writing_validation_mode"):
             patch.setattr(config.settings, mode, config.IGNORE)
-        judge_ourselves()
-        made = Desk()
-        events = (evt.EVT_CONN_OPEN, evt.EVT_REQUESTED, evt.EVT_C_ECHO, evt.EVT_C_STORE)
-        handlers = [(event, partial(made.answer, place)) for place, event in enumerate(events)]
-        server = entity("LIANZHEN").start_server(
-            ("127.0.0.1", 0), block=False, evt_handlers=list[Any](handlers)
-        )
-        assert server is not None
-        made.port = server.server_address[1]
-        yield made
-        server.shutdown()
-
-
-@pytest.fixture
-def scp(desk: Desk, tmp_path: Path) -> Iterator[Scp]:
-    folder, keys, disk, heard = tmp_path / "dicom", FileKeys(tmp_path / "keys"), BadDisk(), Heard()
-    log = SegmentLog(folder, keys, disk=disk, segment_bytes=1 << 20)
-    admissions = Admissions(folder)
-    admissions.write([Caller("CT1", "127.0.0.1")])
-    desk.reception = Reception(log, admissions, heard)
-    yield Scp(desk.port, folder, keys, disk, admissions, heard)
-    log.close()
+        yield
 
 
 @pytest.fixture
@@ -279,7 +211,3 @@ def test_a_leap_of_the_wall_clock_ends_no_association(
         assert sender.echo() == 0
     image = ct_slice(1, STUDY, SERIES)
     assert sender.store(data_set(image), image.SOPInstanceUID).status == 0
-    waiting = timer.Timer(60.0)
-    waiting.start()
-    monkeypatch.setattr("time.time", lambda: wall() + 3600)
-    assert not waiting.expired

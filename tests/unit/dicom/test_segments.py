@@ -3,19 +3,22 @@
 import itertools
 import os
 import random
+import struct
 import threading
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from lab import wait_until
+from lianzhen_edge.dicom import segment_log
+from lianzhen_edge.dicom.segment_log import Disk, Draft, SegmentLog
 from lianzhen_edge.dicom.segments import (
     BLOCK,
-    Disk,
     LogFailed,
     LogFull,
     Place,
-    SegmentLog,
     SegmentReader,
     segment_path,
     segments,
@@ -152,13 +155,134 @@ def test_a_medium_that_refuses_gets_no_more_in_that_segment(
     log.close()
 
 
-def test_an_image_of_a_gigabyte_is_too_large(tmp_path: Path, keys: FileKeys) -> None:
-    class Huge(bytes):
-        def __len__(self) -> int:
-            return (1 << 30) + 1
+def test_an_image_of_a_gigabyte_is_too_large(
+    tmp_path: Path, keys: FileKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segment_log, "PAGE_BYTES", 1000)
+    monkeypatch.setattr(segment_log, "MAX_BODY_BYTES", 10_000)
+    with pytest.raises(LogFull, match="more than 10000"):
+        opened(tmp_path / "log", keys).append(b"1", bytes(20_000))
+    assert os.listdir(tmp_path / "log") == []
 
-    with pytest.raises(LogFull, match="at most"):
-        opened(tmp_path / "log", keys).append(b"1", Huge())
+
+@pytest.fixture
+def small_page(monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(segment_log, "PAGE_BYTES", 10_000)
+    return 10_000
+
+
+@pytest.mark.parametrize("size", [10_000, 10_001, 20_000, 123_456])
+def test_what_outgrows_its_page_has_a_segment_of_its_own(
+    tmp_path: Path, keys: FileKeys, small_page: int, size: int
+) -> None:
+    folder, body = tmp_path / "log", os.urandom(size)
+    log = opened(folder, keys)
+    log.append(b"small", b"before")
+    draft = Draft(log)
+    for held, meta in ((False, b"large"), (True, b"held" * 1000)):
+        draft.begin()
+        for at in range(0, size, 3000):
+            piece = body[at : at + 3000]
+            while piece:
+                room = draft.room()[: len(piece)]
+                room[:] = piece[: len(room)]
+                draft.took(len(room))
+                assert draft.last(len(room)) == piece[: len(room)]
+                piece = piece[len(room) :]
+        assert draft.size == size
+        place = draft.commit(meta, held=held)
+        assert SegmentReader(folder, keys).body(place) == body
+        assert SegmentReader(folder, keys).meta(place).held == held
+    assert log.append(b"small", b"after").segment == 1  # it goes on where it was
+    assert len(content(folder, keys)) == 3
+    assert len(segments(folder)) == (3 if size > small_page else 1)
+
+
+@pytest.mark.parametrize("how", ["forgotten", "write_error", "sync_error"])
+def test_a_large_one_that_was_not_committed_leaves_nothing(
+    tmp_path: Path, keys: FileKeys, small_page: int, how: str
+) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    disk = BadDisk()
+    log = opened(tmp_path / "log", keys, disk)
+    draft = Draft(log)
+    draft.begin()
+    for _ in range(3):
+        draft.took(len(draft.room()))
+    if how == "forgotten":
+        draft.close()
+    else:
+        setattr(disk, how, OSError(28, "No space left on device"))
+        with pytest.raises(LogFull):
+            draft.commit(b"meta")
+    assert os.listdir(tmp_path / "log") == []
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_segment_is_in_use_until_its_last_writer_is_done(tmp_path: Path, keys: FileKeys) -> None:
+    disk, folder = SlowDisk(), tmp_path / "log"
+    disk.gate.set()
+    log, reader = opened(folder, keys, disk), SegmentReader(folder, keys)
+    log.append(b"1", b"one")
+    assert reader.in_use(1)
+    disk.gate.clear()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(log.append, b"2", b"two")
+        while log._written < 2:
+            assert not waiting.done()
+        with log._lock:
+            log._room(SMALL)
+        assert reader.in_use(1)  # another one is written to, but this one is not done
+        disk.gate.set()
+        assert waiting.result() == Place(1, 2 * BLOCK)
+    assert not reader.in_use(1)
+    assert reader.in_use(2)
+    log.close()
+    assert not reader.in_use(2)
+    assert not reader.in_use(9)
+
+
+def test_spares_are_made_ahead_and_taken_and_found_again(tmp_path: Path, keys: FileKeys) -> None:
+    folder = tmp_path / "log"
+    log = SegmentLog(folder, keys, segment_bytes=SMALL, spares=2)
+    wait_until("two spares", lambda: len(log._spares._found) == 2)
+    for number in range(2):
+        log.append(b"%d" % number, bytes(SMALL - 4 * BLOCK))
+    log.close()
+    assert len(segments(folder)) == 2
+    again = SegmentLog(folder, keys, segment_bytes=SMALL, spares=1)
+    again.append(b"3", b"x")
+    again.close()
+    assert len(content(folder, keys)) == 3
+    assert not list(folder.glob(".*"))
+
+
+def test_no_spare_is_made_where_room_is_short(tmp_path: Path, keys: FileKeys) -> None:
+    disk = BadDisk()
+    disk.free = 5 * SMALL
+    log = SegmentLog(tmp_path / "log", keys, disk=disk, segment_bytes=SMALL, spares=2)
+    log.append(b"1", b"one")
+    log.close()
+    assert not list((tmp_path / "log").glob("*.spare"))
+
+
+def test_records_of_an_earlier_release_are_read(tmp_path: Path, keys: FileKeys) -> None:
+    """Their meta lies before the body, and nothing else differs."""
+    folder = tmp_path / "log"
+    log = opened(folder, keys)
+    place = log.append(b"meta", b"the body", held=True)
+    path = segment_path(folder, 1)
+    raw = bytearray(path.read_bytes())
+    head = struct.Struct("<8s16sQHIQ")
+    magic, nonce, at, flags, meta, body = head.unpack_from(raw, place.offset)
+    old = head.pack(magic, nonce, at, flags & 1, meta, body)
+    begin = place.offset + head.size + 4
+    parts = raw[begin : begin + body], raw[begin + body : begin + body + meta]
+    raw[place.offset : begin] = old + struct.pack("<I", zlib.crc32(old))
+    raw[begin : begin + body + meta] = parts[1] + parts[0]
+    path.write_bytes(raw)
+    assert SegmentReader(folder, keys).meta(place).held
+    assert content(folder, keys) == {b"meta": b"the body"}
 
 
 def test_files_are_let_go_of(tmp_path: Path, keys: FileKeys) -> None:

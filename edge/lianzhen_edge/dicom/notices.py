@@ -1,0 +1,78 @@
+"""What the scp tells the core: beside the associations, and until it has heard."""
+
+import http.client
+import queue
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Final, Protocol
+
+import msgspec
+
+from lianzhen_runtime import log
+from lianzhen_runtime.retry import pause
+
+from .arrival import Called, Kept
+
+_WAITING_NOTICES: Final = 1000
+_log = log.Log("lianzhen.scp")
+
+
+class Ear(Protocol):
+    """Who is told."""
+
+    def tell(self, notice: Kept | Called) -> None:
+        """Say it soon, without waiting for an answer."""
+
+
+class Notices:
+    """Tells the core, beside the associations, until it has heard; what dies with us is found by
+    the core's scan after our death.
+    """
+
+    def __init__(self, control: Path) -> None:
+        self._control = control
+        self._queue: queue.Queue[tuple[str, bytes]] = queue.Queue(_WAITING_NOTICES)
+        self._connection: _UnixConnection | None = None
+        threading.Thread(target=self._run, name="notices", daemon=True).start()
+
+    def tell(self, notice: Kept | Called) -> None:
+        """Say it soon; drop it if nobody has listened for a while."""
+        target = "/dicom/kept" if isinstance(notice, Kept) else "/dicom/called"
+        try:
+            self._queue.put_nowait((target, msgspec.json.encode(notice)))
+        except queue.Full:
+            _log.transition("core", "does not listen", bad=True)
+
+    def _run(self) -> None:
+        while True:
+            target, body = self._queue.get()
+            attempt = 0
+            while not self._heard(target, body):
+                _log.transition("core", "does not listen", bad=True)
+                time.sleep(pause(attempt, base=0.1, cap=2.0))
+                attempt += 1
+            _log.transition("core", "listens")
+
+    def _heard(self, target: str, body: bytes) -> bool:
+        try:
+            self._connection = self._connection or _UnixConnection(self._control)
+            self._connection.request("POST", target, body)
+            answer = self._connection.getresponse()
+            answer.read()
+        except (OSError, http.client.HTTPException):
+            self._connection = None
+            return False
+        return answer.status < 500  # it is starting, or its disk is full
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("core", timeout=10)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
