@@ -22,6 +22,7 @@ from lianzhen_runtime.web import owner
 from .box import Box
 from .clinic.app import Clinic
 from .dicom import doors as dicom
+from .dicom import service_doors
 
 MAX_BODY_BYTES = 4 * MAX_PLAIN_BYTES
 _entries = msgspec.msgpack.Decoder(list[bytes])
@@ -77,6 +78,7 @@ def _owner(box: Box, clinic: Clinic) -> web.Application:
             web.get("/items/{id}", item),
             web.post("/claim", claim),
             *dicom.routes(lambda: box.imaging),
+            *service_doors.routes(box),
             *owner.routes(lambda: clinic.registry, lambda: box.node),
         ]
     )

@@ -155,12 +155,24 @@ class ScannerRemoved(Body, frozen=True, kw_only=True):
     by_name: Text = ""
 
 
+class ScannerSet(Body, frozen=True, kw_only=True):
+    """What a named person allows an admitted modality beyond sending, and where it listens."""
+
+    scanner: Key
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
+    may_query: bool = False
+    commits_here: bool = False
+    by: str
+    by_name: Text = ""
+
+
 KINDS: Final[dict[str, dict[int, type[Body]]]] = {
     "image.stored": {1: ImageStored},
     "image.received": {1: ImageReceived},
     "study.seen": {1: StudySeen},
     "ae.admitted": {1: ScannerAdmitted},
     "ae.removed": {1: ScannerRemoved},
+    "ae.set": {1: ScannerSet},
 }
 
 # -- sheets
@@ -261,6 +273,13 @@ class Scanner(Sheet, frozen=True, kw_only=True):
     seen_ms: int = 0
     """When it last called, and was let in or refused."""
     images: int = 0
+    port: int = 0
+    """Where it listens; 0: nobody said, so nothing can be sent to it."""
+    may_query: bool = False
+    """It may look for studies and fetch them."""
+    commits_here: bool = False
+    """Storage commitment says Success for what only this box holds: the modality may then delete
+    the only other copy."""
 
     def index(self) -> Index:
         return Index(self.id, "", self.state, self.seen_ms)
@@ -378,7 +397,18 @@ def admitted(sheets: Sheets, node: NodeId | str, body: ScannerAdmitted) -> None:
 
 
 def removed(sheets: Sheets, body: ScannerRemoved) -> None:
-    """A modality is shut out; nothing happens if it is not known."""
+    """A modality is shut out, and loses what it was allowed; nothing happens if it is not known."""
     found = sheets.get(Scanner, body.scanner)
     if found is not None:
-        sheets.put(msgspec.structs.replace(found, state=REMOVED, by=body.by, by_name=body.by_name))
+        none = {"may_query": False, "commits_here": False}
+        who = {"by": body.by, "by_name": body.by_name}
+        sheets.put(msgspec.structs.replace(found, state=REMOVED, **who, **none))
+
+
+def changed(sheets: Sheets, body: ScannerSet) -> None:
+    """What it is allowed from now on; RecordError for one that is not admitted."""
+    found = sheets.get(Scanner, body.scanner)
+    if found is None or found.state != ADMITTED:
+        raise RecordError("only an admitted modality is allowed more", code="scanner-not-admitted")
+    allowed = {"may_query": body.may_query, "commits_here": body.commits_here}
+    sheets.put(msgspec.structs.replace(found, port=body.port, **allowed))

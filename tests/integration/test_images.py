@@ -111,6 +111,12 @@ def test_a_stranger_is_refused_shown_within_a_second_and_admitted_by_one_click(s
         assert opened.echo() == 0
     (row,) = page.get("/modalities").body["admitted"]
     assert row["by_name"] == "测试doctor.one"
+    assert (row["port"], row["may_query"], row["commits_here"]) == (0, False, False)
+    allow = f"/modalities/{row['id']}/allow"
+    assert page.post(allow, {"port": 11112, "may_query": True}).status == 200
+    (row,) = page.get("/modalities").body["admitted"]
+    assert (row["port"], row["may_query"], row["commits_here"]) == (11112, True, False)
+    assert page.post(allow, {"port": 65536}).status == 422
 
 
 def test_packaged_images_and_a_noisy_series_arrive_pixel_for_pixel(

@@ -29,6 +29,7 @@ from . import (
     imaging,
     money,
     opinions,
+    orders,
     people,
     setup,
     tray,
@@ -86,6 +87,7 @@ class Clinic:
             money.routes(box),
             audit.routes(box),
             imaging.routes(box),
+            orders.routes(box),
             vitals.routes(box),
         )
 

@@ -9,6 +9,7 @@ import msgspec
 from aiohttp import web
 
 from lianzhen_edge.appliance.browser_trust import own_addresses
+from lianzhen_edge.dicom.imaging import Allowed
 from lianzhen_edge.dicom.shelf import Held, Shelf
 from lianzhen_protocol.accounts import CLINICAL, Role
 from lianzhen_protocol.errors import SealBroken
@@ -74,6 +75,7 @@ def routes(box: "Box") -> Routes:
     found.post("/modalities", roles=KEEPERS)(pages.add)
     found.post("/modalities/{id}/admit", roles=KEEPERS)(pages.admit)
     found.post("/modalities/{id}/remove", roles=KEEPERS)(pages.remove)
+    found.post("/modalities/{id}/allow", roles=KEEPERS)(pages.allow)
     found.get("/imaging", roles=CLINICAL)(pages.studies)
     found.get("/imaging/fragment", roles=CLINICAL)(pages.studies_fragment)
     found.get("/studies/{id}", roles=CLINICAL)(pages.study)
@@ -116,6 +118,12 @@ class _Pages:
     async def remove(self, visit: Visit) -> web.StreamResponse:
         actor, act = visit.actor, await visit.act()
         found = await self._box.imaging.remove(visit.match("id"), actor.id, actor.name, act)
+        return visit.see_other("/modalities", id=found.id)
+
+    async def allow(self, visit: Visit) -> web.StreamResponse:
+        """All of it at once: what the form does not say is not allowed any more."""
+        wanted, actor, act = await visit.form(Allowed), visit.actor, await visit.act()
+        found = await self._box.imaging.allow(visit.match("id"), wanted, actor.id, actor.name, act)
         return visit.see_other("/modalities", id=found.id)
 
     async def add(self, visit: Visit) -> web.StreamResponse:

@@ -29,6 +29,7 @@ AREAS: Final = (
     # area, what its part is loaded from, where the whole is, what makes the part look again
     ("vitals", "vitals", "monitor", "alarm vitals-"),
     ("triage", "triage/summary", "triage", "triage"),
+    ("orders", "orders", "", "order"),
     ("imaging", "imaging", "", "imaging tray"),
     ("consultations", "consultations", "", "consultation opinion"),
     ("opinions", "opinions", "", "opinion consultation"),

@@ -6,7 +6,7 @@ The scp is the core's child; this is the other end of what it says.
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Annotated, Final, Protocol
 
 import msgspec
 
@@ -23,6 +23,7 @@ from lianzhen_protocol.imaging import (
     Scanner,
     ScannerAdmitted,
     ScannerRemoved,
+    ScannerSet,
     Study,
 )
 from lianzhen_runtime.child import Child
@@ -60,6 +61,21 @@ class ScannerUnknown(LianzhenError):
 
     code = "scanner-unknown"
     http_status = 404
+
+
+class ScannerNotAdmitted(LianzhenError):
+    """Nothing is allowed to a modality that may not even send."""
+
+    code = "scanner-not-admitted"
+    http_status = 409
+
+
+class Allowed(msgspec.Struct, frozen=True, kw_only=True):
+    """What a modality may beyond sending, and where it listens; 0: nobody knows."""
+
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
+    may_query: bool = False
+    commits_here: bool = False
 
 
 class Port(Protocol):
@@ -179,6 +195,28 @@ class Imaging:
             body = ScannerRemoved(scanner=key, by=actor, by_name=name)
             book.write(imaging.STREAM, body)
             book.audit(actor, "remove", f"{Scanner.SHEET}/{key}")
+            return _known(book, key)
+
+        return await (act or Act()).do(self._journal.transact, work, Scanner)
+
+    async def allow(
+        self, key: str, allowed: Allowed, actor: str, name: str, act: Act | None = None
+    ) -> Scanner:
+        """What an admitted modality may beyond sending, from its next association on."""
+
+        def work(book: Book) -> Scanner:
+            if _known(book, key).state != ADMITTED:
+                raise ScannerNotAdmitted("admit it first; then say what more it may")
+            body = ScannerSet(
+                scanner=key,
+                port=allowed.port,
+                may_query=allowed.may_query,
+                commits_here=allowed.commits_here,
+                by=actor,
+                by_name=name,
+            )
+            book.write(imaging.STREAM, body)
+            book.audit(actor, "change", f"{Scanner.SHEET}/{key}")
             return _known(book, key)
 
         return await (act or Act()).do(self._journal.transact, work, Scanner)

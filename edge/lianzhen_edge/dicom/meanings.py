@@ -3,15 +3,17 @@
 from typing import Final
 
 from lianzhen_edge.journal.book import Meanings, Origin, Page
-from lianzhen_protocol import imaging
+from lianzhen_protocol import imaging, orders
 from lianzhen_protocol.errors import RecordError
 from lianzhen_protocol.imaging import (
     ImageReceived,
     ImageStored,
     ScannerAdmitted,
     ScannerRemoved,
+    ScannerSet,
     StudySeen,
 )
+from lianzhen_protocol.orders import OrderCancelled, OrderPlaced, StepBegun, StepChanged
 from lianzhen_protocol.records import Body, Record
 
 from . import waiting
@@ -23,6 +25,7 @@ def apply(page: Page, record: Record, body: Body) -> None:
         case Origin.HERE, ImageStored():
             imaging.check_names(page.node, body)
             waiting.stored(page, body)
+            orders.image_came(page, page.node, body)
         case Origin.HUB, ImageReceived():
             waiting.received(page, body)
         case Origin.HUB, StudySeen():
@@ -31,10 +34,24 @@ def apply(page: Page, record: Record, body: Body) -> None:
             imaging.admitted(page, page.node, body)
         case Origin.HERE, ScannerRemoved():
             imaging.removed(page, body)
+        case Origin.HERE, ScannerSet():
+            imaging.changed(page, body)
+        case Origin.HERE, OrderPlaced():
+            orders.placed(page, page.node, body, record.created_ms)
+        case Origin.HERE, OrderCancelled():
+            orders.cancelled(page, page.node, body)
+        case Origin.HERE, StepBegun():
+            orders.begun(page, page.node, body, record.created_ms)
+        case Origin.HERE, StepChanged():
+            orders.changed(page, page.node, body)
         case _:
             raise RecordError(f"{record.kind} is not said this way", code="record-misplaced")
 
 
 MEANINGS: Final[Meanings] = dict.fromkeys(
-    (ImageStored, ImageReceived, StudySeen, ScannerAdmitted, ScannerRemoved), apply
+    (
+        *(ImageStored, ImageReceived, StudySeen, ScannerAdmitted, ScannerRemoved, ScannerSet),
+        *(OrderPlaced, OrderCancelled, StepBegun, StepChanged),
+    ),
+    apply,
 )

@@ -3,7 +3,7 @@
 from typing import Final
 
 from lianzhen_hub.page import HubPage, Meanings, misplaced
-from lianzhen_protocol import imaging
+from lianzhen_protocol import imaging, orders
 from lianzhen_protocol.imaging import (
     SAFE,
     ImageReceived,
@@ -11,10 +11,12 @@ from lianzhen_protocol.imaging import (
     Instance,
     ScannerAdmitted,
     ScannerRemoved,
+    ScannerSet,
     Study,
     StudySeen,
 )
 from lianzhen_protocol.joins import patient_of
+from lianzhen_protocol.orders import OrderCancelled, OrderPlaced, StepBegun, StepChanged
 from lianzhen_protocol.records import Body, Record
 
 from .unsafe import ImageUnsafe
@@ -27,10 +29,28 @@ def apply(page: HubPage, record: Record, body: Body) -> None:
             imaging.check_names(page.node, body)
             if not imaging.stored(page, page.node, body, patient_of(page, body.study)):
                 _again(page, body.instance)
+            orders.image_came(page, page.node, body)
         case ScannerAdmitted():
             imaging.admitted(page, page.node, body)
         case ScannerRemoved():
             imaging.removed(page, body)
+        case ScannerSet():
+            imaging.changed(page, body)
+        case _:
+            misplaced(page, record, body)
+
+
+def of_orders(page: HubPage, record: Record, body: Body) -> None:
+    """What a clinic ordered, and what its modalities say that they have done."""
+    match body:
+        case OrderPlaced():
+            orders.placed(page, page.node, body, record.created_ms)
+        case OrderCancelled():
+            orders.cancelled(page, page.node, body)
+        case StepBegun():
+            orders.begun(page, page.node, body, record.created_ms)
+        case StepChanged():
+            orders.changed(page, page.node, body)
         case _:
             misplaced(page, record, body)
 
@@ -63,6 +83,13 @@ def seen(page: HubPage, study: Study, by: str) -> None:
         page.send(study.node, imaging.STREAM, body)
 
 
-MEANINGS: Final[Meanings] = dict.fromkeys(
-    (ImageStored, ImageReceived, StudySeen, ScannerAdmitted, ScannerRemoved), apply
+_OF_IMAGES: Final = (
+    *(ImageStored, ImageReceived, StudySeen),
+    *(ScannerAdmitted, ScannerRemoved, ScannerSet),
 )
+_OF_ORDERS: Final = (OrderPlaced, OrderCancelled, StepBegun, StepChanged)
+
+MEANINGS: Final[Meanings] = {
+    **dict.fromkeys(_OF_IMAGES, apply),
+    **dict.fromkeys(_OF_ORDERS, of_orders),
+}

@@ -1,0 +1,1 @@
+"""The services of the DICOM port other than Verification and Storage."""
