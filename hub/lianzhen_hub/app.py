@@ -63,6 +63,7 @@ async def _serve(hub: Hub, settings: Settings) -> None:
             ("ingest", lambda: _ingest(hub)),
             ("projection", hub.projection.run),
             ("fleet watch", hub.watch),
+            ("upkeep", hub.upkeep.run),
             ("audit", Notary(hub, settings.folder / notary.FILE).run),
             ("assignment", assignments.run),
             ("experts", ListKeeper(hub).run),

@@ -39,6 +39,7 @@ from .settlement.desk import keep_rules
 from .status import Health, HubStatus
 from .store.database import Database
 from .store.sheets import HubSheets
+from .upkeep import Upkeep
 
 Result = TypeVar("Result")
 
@@ -62,6 +63,7 @@ class Hub:
         self.images_folder = folder / FOLDER if settings.images is None else None
         """Where whole images lie; None where a store of its own has them."""
         self.backups = Backups(self)
+        self.upkeep = Upkeep(self.database, self.now_ms)
         self.fleet = Fleet(self.database, self.authority, keys, mqtt_port=settings.mqtt_port)
         self.signer = self.authority.signer()
         self.broker: Broker | ExternalBroker = self._new_broker(settings)
@@ -224,6 +226,7 @@ class Hub:
             image_store=self.objects.store_is_up,
             safe=self.settings.safe,
             backup_ms=self.backups.last_ms,
+            strays=self.upkeep.strays,
         )
 
     def metrics(self) -> Iterable[Metric]:

@@ -44,6 +44,12 @@ def metrics(
     }
     for name, value in counters.items():
         yield CounterMetricFamily(name, name.removeprefix("lianzhen_hub_"), value)
+    strays = GaugeMetricFamily(
+        "lianzhen_hub_rows_without_month", "PostgreSQL; 10000: that many or more", labels=["table"]
+    )
+    for name, count in status.strays.items():
+        strays.add_metric([name], count)
+    yield strays
     turned = CounterMetricFamily("lianzhen_hub_turned", "Not taken", labels=["code"])
     for code, count in found.turned.items():
         turned.add_metric([code], count)

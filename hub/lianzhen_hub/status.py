@@ -31,3 +31,5 @@ class HubStatus(msgspec.Struct, frozen=True, kw_only=True):
     safe: str = "commit"
     backup_ms: int = 0
     """When the last backup was verified; 0: never."""
+    strays: dict[str, int] = {}
+    """Rows of each growing table that lie in no month (PostgreSQL)."""

@@ -73,6 +73,10 @@ Admitted = Callable[[NodeId, Group, Epoch], bool]
 UNKNOWN_SESSION = "unknown-session"
 
 
+class Overtaken(Exception):
+    """Somebody else moved one of these streams since we looked: nothing of this was committed."""
+
+
 class Intake:
     """Commits frames. ``safe_on_commit``: this database is its own backup, by configuration."""
 
@@ -86,7 +90,7 @@ class Intake:
     def commit(self, connection: Connection, batch: Sequence[Arrived], now_ms: int) -> Outcome:
         """Append what is new in ``batch``; call ``settle`` once the transaction is committed."""
         outcome = Outcome({}, {}, [], 0)
-        rows = []
+        rows, read = [], dict[StreamKey, int]()
         count = 0
         for arrived in batch:
             frame = self._admit(arrived, outcome)
@@ -96,6 +100,7 @@ class Intake:
             mark = outcome.moved.get(key) or self.mark(connection, key)
             verdict = receive(mark.committed, frame)
             if isinstance(verdict, Accepted):
+                read.setdefault(key, mark.committed.seq)
                 safe = verdict.position.seq if self._safe_on_commit else mark.safe
                 mark = outcome.moved[key] = Mark(verdict.position, safe)
                 count += len(verdict.records)
@@ -105,12 +110,7 @@ class Intake:
         if rows:
             # The marks first: a transaction that has written shows in every snapshot before it
             # takes a number of the log, and the projector counts on that.
-            sql.upsert(
-                connection,
-                tables.mark,
-                [_mark_row(*item, now_ms) for item in sorted(outcome.moved.items())],
-                rising="safe",
-            )
+            _move(connection, outcome.moved, read, now_ms)
             sql.insert(connection, tables.log, rows)
         return outcome._replace(records=count)
 
@@ -196,15 +196,31 @@ class Intake:
         }
 
 
+def _move(
+    connection: Connection, moved: dict[StreamKey, Mark], read: dict[StreamKey, int], now_ms: int
+) -> None:
+    """Move marks from where they were when we read them; Overtaken.
+
+    This alone lets a run in once (decision 21): two ingests of one stream, in the last moments of
+    the one and the first of the other, may have read the same mark, and one of them moves it.
+    """
+    rows = [_mark_row(key, mark, read[key], now_ms) for key, mark in sorted(moved.items())]
+    unmoved = ("committed", "moved_from")
+    written = sql.upsert(connection, tables.mark, rows, rising="safe", unmoved=unmoved)
+    if written != len(rows):
+        raise Overtaken
+
+
 def _columns(key: StreamKey) -> dict[str, object]:
     return {"node": key.node, "epoch": key.epoch, "stream": key.stream}
 
 
-def _mark_row(key: StreamKey, mark: Mark, now_ms: int) -> dict[str, object]:
+def _mark_row(key: StreamKey, mark: Mark, moved_from: int, now_ms: int) -> dict[str, object]:
     return {
         **_columns(key),
         "committed": mark.committed.seq,
         "hash": mark.committed.hash,
         "safe": mark.safe,
+        "moved_from": moved_from,
         "committed_ms": now_ms,
     }

@@ -24,7 +24,7 @@ from lianzhen_runtime.errors import LianzhenError
 from lianzhen_runtime.log import Log
 
 from .downlink import Outbox
-from .order import CommitOrder
+from .order import CommitOrder, NextRows
 from .vault import Vault
 
 CHUNK = 32
@@ -104,11 +104,12 @@ class Projector:
         self._pages = pages
         self._meanings = meanings
         self._order = CommitOrder()
+        self._log = NextRows(CHUNK)
         self._codec = FrameCodec()
 
     def step(self, connection: Connection, now_ms: int) -> Step:
         """Apply the next rows of the log; ``rows`` is 0 when there are none."""
-        rows = self._next(connection)
+        rows = self._next(connection, now_ms)
         if not rows:
             return Step(0, 0, 0, frozenset(), waits=self._order.waits)
         work = Work(connection, now_ms)
@@ -187,14 +188,18 @@ class Projector:
             work.told.add(NodeId(node))
         work.connection.execute(update(table).where(held, came).values(state=tables.RELEASED))
 
-    def _next(self, connection: Connection) -> list[Row[Any]]:
-        cursor = connection.execute(
-            select(tables.cursor.c.log_id).where(tables.cursor.c.projection == _CURSOR)
-        ).scalar()
-        log = tables.log
+    def _next(self, connection: Connection, now_ms: int) -> list[Row[Any]]:
+        cursor = applied_to(connection)
         self._order.look(connection)
-        query = select(log).where(log.c.id > (cursor or 0)).order_by(log.c.id).limit(CHUNK)
-        return self._order.settled(connection, cursor or 0, list(connection.execute(query)))
+        rows = self._log.after(connection, cursor, now_ms)
+        return self._order.settled(connection, cursor, rows)
+
+
+def applied_to(connection: Connection) -> int:
+    """Every row of the log up to this one is settled, and was applied or set aside."""
+    table = tables.cursor.c
+    query = select(table.log_id).where(table.projection == _CURSOR)
+    return connection.execute(query).scalar() or 0
 
 
 def log_entries(

@@ -46,7 +46,7 @@ from lianzhen_runtime.log import Log
 from .admission import Admission, Asked
 from .calls import Calls
 from .downlink import Downlink, Outbox
-from .intake import UNKNOWN_SESSION, Arrived, Intake, Outcome
+from .intake import UNKNOWN_SESSION, Arrived, Intake, Outcome, Overtaken
 from .register import Register
 from .share import WHOLE, Share
 from .status import IngestStatus
@@ -227,8 +227,10 @@ class Ingest:
         """Do what ends in a commit; what was not answered, since there was none, comes again."""
         try:
             await work()
+        except Overtaken:  # by the last commit of the ingest before us
+            _log.warning("another ingest moved these streams; what they bring comes again")
         except (OperationalError, IntegrityError) as error:
-            # A full disk; a database that is away; or the last commit of the ingest before us.
+            # A full disk, or a database that is away.
             cause = type(error.orig).__name__
             _log.transition("database", "refuses", bad=True, error=cause)
             await asyncio.sleep(_RETRY_SECONDS)

@@ -14,11 +14,18 @@ Row = Mapping[str, Any]
 
 
 def upsert(
-    connection: Connection, table: Table, rows: Sequence[Row], *, rising: str | None = None
-) -> None:
+    connection: Connection,
+    table: Table,
+    rows: Sequence[Row],
+    *,
+    rising: str | None = None,
+    unmoved: tuple[str, str] | None = None,
+) -> int:
     """Insert ``rows``, all with the same columns; where the key exists, take the new values.
 
     Of the column ``rising`` the greater one: somebody else may have raised it meanwhile.
+    ``unmoved``: a column, and that of ``rows`` which says what it must still be; a row that was
+    moved is left as it is. How many rows were written.
     """
     if rows:
         keys = {column.name for column in table.primary_key}
@@ -29,7 +36,10 @@ def upsert(
         changed = ", ".join(f'"{name}" = {value}' for name, value in new.items())
         listed = ", ".join(f'"{name}"' for name in keys)
         action = f"ON CONFLICT ({listed}) DO UPDATE SET {changed}"
-        _execute(connection, table, tuple(rows[0]), action, rows)
+        if unmoved is not None:
+            action += f' WHERE "{table.name}"."{unmoved[0]}" = excluded."{unmoved[1]}"'
+        return _execute(connection, table, tuple(rows[0]), action, rows)
+    return 0
 
 
 def insert(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
@@ -50,16 +60,15 @@ def _execute(
     names: tuple[str, ...],
     action: str,
     rows: Sequence[Row],
-) -> None:
+) -> int:
     if connection.dialect.name == "postgresql":
         # One array a column: psycopg sends many rows one by one, at three times the cost.
         arrays = tuple([row[name] for row in rows] for name in names)
         statement = _insert(table, names, _unnested(connection, table, names), action)
-        connection.exec_driver_sql(statement, arrays)
-    else:
-        marks = f"VALUES ({', '.join('?' * len(names))})"
-        values = [tuple(row.values()) for row in rows]
-        connection.exec_driver_sql(_insert(table, names, marks, action), values)
+        return connection.exec_driver_sql(statement, arrays).rowcount
+    marks = f"VALUES ({', '.join('?' * len(names))})"
+    values = [tuple(row.values()) for row in rows]
+    return connection.exec_driver_sql(_insert(table, names, marks, action), values).rowcount
 
 
 def _unnested(connection: Connection, table: Table, names: Iterable[str]) -> str:

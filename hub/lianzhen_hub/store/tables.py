@@ -1,6 +1,8 @@
 """Every table of the hub. Migrations (``migrations/versions``) are append-only and make these.
 
 Times are milliseconds since 1970, UTC. Sealed columns hold ``lianzhen_protocol.sealing`` blobs.
+In PostgreSQL ``log`` and ``record`` are partitioned (``months``): the log's key is there (id,
+received_ms, node), and nothing but the mark lets a run in once (decision 21).
 There are no foreign keys across streams: a record may arrive before what it refers to.
 """
 
@@ -129,6 +131,7 @@ mark = Table(
     Column("hash", LargeBinary, nullable=False),
     Column("safe", BigInteger, nullable=False),
     Column("committed_ms", BigInteger),  # when it last moved
+    Column("moved_from", BigInteger),  # and from where: who reads less than that is too late
     PrimaryKeyConstraint("node", "epoch", "stream"),
 )
 
@@ -190,6 +193,12 @@ quarantine = Table(
     PrimaryKeyConstraint("log_id", "seq"),
     Index("quarantine_state", "state", "log_id", "seq"),
     Index("quarantine_record", "record_id"),
+)
+
+log_kept = Table(  # runs of a stream whose runs may leave, with a record that is nowhere else
+    "log_kept",
+    metadata,
+    Column("log_id", BigInteger, primary_key=True, autoincrement=False),
 )
 
 # -- what goes down
@@ -339,6 +348,7 @@ backup_run = Table(
     Column("kind", String(8), nullable=False),  # backup | restore
     Column("name", String(32), nullable=False),
     Column("records", BigInteger, nullable=False),
+    Column("applied", BigInteger),  # every row of the log up to this one is in it, and applied
 )
 
 # -- what an admin is told

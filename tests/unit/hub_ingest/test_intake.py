@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Row, delete, select
 
-from lianzhen_hub.ingest.intake import UNKNOWN_SESSION, Arrived, Intake, Mark, Outcome
+from lianzhen_hub.ingest.intake import (
+    UNKNOWN_SESSION,
+    Arrived,
+    Intake,
+    Mark,
+    Outcome,
+    Overtaken,
+)
 from lianzhen_hub.ingest.projector import log_entries
 from lianzhen_hub.ingest.vault import Vault
 from lianzhen_hub.store import tables
@@ -246,6 +253,28 @@ async def test_a_restored_database_is_believed_at_the_next_hello(hub: Hub) -> No
     await hub.database.write(restore)
     hub.intake.forget(NODE)
     assert (await hub.take(stream.frame(3, 4))).marks[stream.key] == mark_of(stream, 4)
+
+
+@pytest.mark.parametrize("known", [0, 2])
+async def test_a_mark_that_somebody_moved_meanwhile_lets_nothing_in(
+    hub: Hub, vault: Vault, known: int
+) -> None:
+    """Two ingests of one stream, as when one is started anew while the other ends: no log of
+    several months has a key that holds for all of them, so the mark is the guard.
+    """
+    stream, other = UpStream.of(notes(6)), Hub(hub.database, vault)
+    if known:
+        await hub.take(stream.frame(1, known))
+    await other.take(stream.frame(known + 1, 3))
+    hub.intake._marks = {NODE: {stream.key: Mark(stream.position(known), known)}}  # as it read it
+    before = await hub.log()
+    with pytest.raises(Overtaken):
+        await hub.take(stream.frame(known + 1, 4))
+    assert await hub.log() == before
+    assert (await other.mark(stream)).committed.seq == 3
+    hub.intake.doubt()
+    await hub.take(stream.frame(known + 1, 4))
+    assert [entry for *_, entries in await hub.log() for entry in entries] == stream.entries[:4]
 
 
 async def test_a_caller_that_is_cancelled_does_not_half_commit(hub: Hub) -> None:

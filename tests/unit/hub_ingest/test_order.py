@@ -8,8 +8,10 @@ from sqlalchemy import Connection
 from lab import Postgres
 from lianzhen_hub.ingest.downlink import Outbox
 from lianzhen_hub.ingest.intake import Intake
+from lianzhen_hub.ingest.order import NextRows
 from lianzhen_hub.ingest.projector import Step
 from lianzhen_hub.ingest.vault import Vault
+from lianzhen_hub.store import sql, tables
 from lianzhen_hub.store.database import Database
 from lianzhen_protocol.identity import NodeId
 from lianzhen_protocol.records import DiagnosticNote
@@ -84,6 +86,29 @@ async def test_a_hole_that_opens_later_is_a_hole_of_its_own(
     assert (await hub.step()).waits
     second.end(committed=True)
     assert (await hub.step()).rows == 2
+
+
+async def test_a_hub_whose_clock_was_set_back_passes_nothing_over(database: Database) -> None:
+    """The log is parted by time and read by number: months are asked first, and believed only
+    where the numbers follow.
+    """
+    year = 365 * 86_400_000
+    times = [NOW_MS, NOW_MS, NOW_MS - year, NOW_MS, NOW_MS + 2 * year, 5, NOW_MS]
+    run = {"node": NODE, "epoch": b"e" * 16, "stream": "record.diagnostic", "first": 1}
+    rows = [run | {"count": 1, "sealed": b"", "received_ms": ms} for ms in times]
+    await database.write(lambda db: sql.insert(db, tables.log, rows))
+
+    def read_all(db: Connection) -> list[int]:
+        found, log = list[int](), NextRows(2)
+        while rows := log.after(db, found[-1] if found else 0, NOW_MS):
+            found += [row.id for row in rows]
+        assert log.after(db, found[-1], NOW_MS - year) == []
+        return found
+
+    assert await database.read(read_all) == [1, 2, 3, 4, 5, 6, 7]
+    gone = tables.log.delete().where(tables.log.c.id.in_([4, 7]))
+    await database.write(lambda db: db.execute(gone))
+    assert await database.read(read_all) == [1, 2, 3, 5, 6]
 
 
 async def test_two_who_write_what_goes_down_take_turns(
