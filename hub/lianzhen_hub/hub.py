@@ -124,6 +124,7 @@ class Hub:
 
     async def __aexit__(self, *exception: object) -> None:
         self.objects.close()
+        await self.objects.unpacker.close()
         await self.database.__aexit__(*exception)
 
     # -- sheets

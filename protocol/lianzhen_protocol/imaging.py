@@ -38,6 +38,15 @@ MAX_IMAGES: Final = 5000
 """Of a study that are shown."""
 
 
+CINE_FRAMES: Final = 16
+"""So many frames of a cine, at most, are in its preview."""
+
+
+def cine_frames(frames: int) -> int:
+    """How many frames the preview of an image has beside its picture: none of a single one."""
+    return min(frames, CINE_FRAMES) if frames > 1 else 0
+
+
 def is_uid(text: str) -> bool:
     """Whether ``text`` can be a UID (PS3.5, 9.1): digits and single dots, 64 characters."""
     return len(text) <= 64 and _UID.fullmatch(text) is not None

@@ -2,26 +2,39 @@
 
 ``python -m lianzhen_runtime.preview`` answers Part 10 files on standard input with JPEG on
 standard output, each with its length before it, and ends with its parent. What a hostile image
-does to a decoder, it does there.
+does to a decoder, it does there: packing for the line (``packing``) and reading measurements
+(``measurements``) are jobs of it too.
+
+Behind the picture of a cine come some of its frames, JPEG after JPEG: a browser shows the first,
+``frame_of`` finds the others.
 
 A window is one of VOI LUT (DICOM PS3.3, C.11.2): which values, after the modality LUT, are shown as
 black, as white, and between. It is applied to the values themselves, never to an 8-bit picture.
 """
 
 import asyncio
+import contextlib
 import io
 import os
 import resource
+import signal
 import struct
 import sys
 import warnings
 from typing import Any, BinaryIO, Final
 
+import msgspec
+
+from lianzhen_protocol.imaging import cine_frames
 from lianzhen_runtime.child import own_command
 from lianzhen_runtime.log import Log
 
+from .measurements import Measurement, NoMeasurements, read_measurements
+from .packing import NotPacked, pack, unpack
+
 QUALITY: Final = 75
 MAX_SIDE: Final = 1600
+_CINE_SIDE: Final = 512
 OWN: Final = ""
 """The window that the modality chose."""
 
@@ -34,11 +47,16 @@ WINDOWS: Final = {
 """Centre and width in Hounsfield units, as they are in common use (radiopaedia.org, "Windowing
 (CT)"): brain, lungs, bone, soft tissue of the abdomen."""
 
-_ORDER: Final = (OWN, *WINDOWS)
+_PACK, _UNPACK, _MEASURE = "pack", "unpack", "measure"
+_JOBS: Final = (OWN, *WINDOWS, _PACK, _UNPACK, _MEASURE)
 MAX_MEMORY_BYTES: Final = 3 << 30
 TIMEOUT_SECONDS: Final = 60.0
 _FRAME = struct.Struct("<BQ")
+_SIZE = struct.Struct("<Q")
+_BETWEEN: Final = b"\xff\xd9\xff\xd8\xff"
+"""An end of image and the next one's start: within a JPEG no marker ends it."""
 _GOOD, _NONE = 1, 0
+_IDLE: Final = "--idle"
 _log = Log("lianzhen.preview")
 
 
@@ -47,28 +65,77 @@ class NoPreview(ValueError):
 
 
 class PreviewWorker:
-    """The worker from the core's side: started at the first image, again when it died."""
+    """The worker from the core's side: started at the first image, again when it died.
 
-    def __init__(self) -> None:
+    ``idle``: it runs only when nothing else wants the processor.
+    """
+
+    def __init__(self, *, idle: bool = False) -> None:
         self._process: asyncio.subprocess.Process | None = None
         self._turn = asyncio.Lock()
+        self._options = [_IDLE] if idle else []
+        self._free = asyncio.Event()
+        self._free.set()
+        self._limit: asyncio.Timeout | None = None
 
     async def render(self, file: bytes, window: str = OWN) -> bytes:
         """JPEG of a Part 10 file, one at a time, through its own window or one of ``WINDOWS``.
 
         NoPreview: there is none to be had, or it took too long.
         """
-        async with self._turn:
-            return await self._render(file, _ORDER.index(window))
+        return await self._do(window, file)
 
-    async def _render(self, file: bytes, window: int) -> bytes:
+    async def pack(self, file: bytes) -> bytes | None:
+        """Its packed form; None if it goes as it is."""
+        try:
+            return await self._do(_PACK, file)
+        except NoPreview:
+            return None
+
+    async def unpack(self, packed: bytes, size: int) -> bytes | None:
+        """The file of ``size`` bytes; None if these are no packed form of one."""
+        try:
+            return await self._do(_UNPACK, _SIZE.pack(size) + packed)
+        except NoPreview:
+            return None
+
+    async def measurements(self, file: bytes) -> list[Measurement]:
+        """What a Structured Report measured; NoPreview if it is none that can be read."""
+        found = await self._do(_MEASURE, file)
+        return msgspec.json.decode(found, type=list[Measurement])
+
+    def hold(self) -> None:
+        """Stop within the image, until ``go_on``: somebody needs the processor at once."""
+        self._free.clear()
+        if self._limit is not None:
+            self._limit.reschedule(None)
+        self._signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Take up the work again."""
+        self._free.set()
+        if self._limit is not None:
+            self._limit.reschedule(asyncio.get_running_loop().time() + TIMEOUT_SECONDS)
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(number)
+
+    async def _do(self, job: str, content: bytes) -> bytes:
+        async with self._turn:
+            await self._free.wait()
+            return await self._ask(_JOBS.index(job), content)
+
+    async def _ask(self, job: int, sent: bytes) -> bytes:
         process = self._process = self._process or await self._start()
         stdin, stdout = process.stdin, process.stdout
         if stdin is None or stdout is None:
             raise RuntimeError("a preview worker without its pipes")
         try:
-            async with asyncio.timeout(TIMEOUT_SECONDS):
-                stdin.write(_FRAME.pack(window, len(file)) + file)
+            async with asyncio.timeout(TIMEOUT_SECONDS) as self._limit:
+                stdin.write(_FRAME.pack(job, len(sent)) + sent)
                 await stdin.drain()
                 status, length = _FRAME.unpack(await stdout.readexactly(_FRAME.size))
                 content = await stdout.readexactly(length)
@@ -79,6 +146,8 @@ class PreviewWorker:
         except BaseException:
             await self.close()
             raise
+        finally:
+            self._limit = None
         if status != _GOOD:
             raise NoPreview(content.decode(errors="replace"))
         return content
@@ -91,21 +160,30 @@ class PreviewWorker:
                 process.kill()
             await process.wait()
 
-    @staticmethod
-    async def _start() -> asyncio.subprocess.Process:
+    async def _start(self) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
-            *own_command("lianzhen_runtime.preview"),
+            *own_command("lianzhen_runtime.preview", *self._options),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,  # decoders write what they like
         )
 
 
+def frame_of(preview: bytes, index: int) -> bytes:
+    """One of the frames behind the picture of a cine, from 0; NoPreview if there is no such one."""
+    parts = preview.split(_BETWEEN)
+    if not 0 <= index < len(parts) - 1:
+        raise NoPreview("no such frame")
+    last = index == len(parts) - 2
+    return _BETWEEN[2:] + parts[index + 1] + (b"" if last else _BETWEEN[:2])
+
+
 # -- inside the worker
 
 
 def render(file: bytes, window: str = OWN) -> bytes:
-    """JPEG (8 bit, at most ``MAX_SIDE`` on a side) of the middle frame; NoPreview says why not."""
+    """JPEG (8 bit, at most ``MAX_SIDE`` on a side) of the middle frame, and behind it, if it is the
+    modality's own window of a cine, some of all frames; NoPreview says why not."""
     from pydicom import dcmread
 
     image = dcmread(io.BytesIO(file))
@@ -114,9 +192,14 @@ def render(file: bytes, window: str = OWN) -> bytes:
     if window and not _hounsfield(image):
         raise NoPreview("no Hounsfield units")
     frames = int(image.get("NumberOfFrames") or 1)
+    some = cine_frames(frames) if window == OWN else 0
     try:
         pixels = _frame(image, frames // 2 if frames > 1 else 0)
-        return _jpeg(_eight_bit(image, pixels, window))
+        pictures = [_jpeg(_eight_bit(image, pixels, window), MAX_SIDE)]
+        for number in range(some):
+            pixels = _frame(image, number * frames // some)
+            pictures.append(_jpeg(_eight_bit(image, pixels, window), _CINE_SIDE))
+        return b"".join(pictures)
     except (RuntimeError, NotImplementedError) as error:
         raise NoPreview("no decoder for this transfer syntax") from error
 
@@ -190,20 +273,32 @@ def _first(value: Any) -> float | None:
     return float(value[0] if isinstance(value, MultiValue) else value)
 
 
-def _jpeg(pixels: Any) -> bytes:
+def _jpeg(pixels: Any, side: int) -> bytes:
     from PIL import Image
 
     picture = Image.fromarray(pixels)
-    picture.thumbnail((MAX_SIDE, MAX_SIDE))
+    picture.thumbnail((side, side))
     out = io.BytesIO()
     picture.save(out, "JPEG", quality=QUALITY)
     return out.getvalue()
 
 
-def _answer(file: bytes, window: str) -> tuple[int, bytes]:
+def _work(job: str, content: bytes) -> bytes:
+    match job:
+        case "pack":
+            return pack(content)
+        case "unpack":
+            return unpack(content[_SIZE.size :], *_SIZE.unpack(content[: _SIZE.size]))
+        case "measure":
+            return msgspec.json.encode(read_measurements(content))
+        case _:
+            return render(content, job)
+
+
+def _answer(content: bytes, job: str) -> tuple[int, bytes]:
     try:
-        return _GOOD, render(file, window)
-    except NoPreview as error:
+        return _GOOD, _work(job, content)
+    except (NoPreview, NotPacked, NoMeasurements) as error:
         return _NONE, str(error).encode()
     except Exception as error:  # noqa: BLE001 - one image's surprise; the next may be a good one
         return _NONE, type(error).__name__.encode()
@@ -211,8 +306,8 @@ def _answer(file: bytes, window: str) -> tuple[int, bytes]:
 
 def _serve(source: BinaryIO, sink: BinaryIO) -> None:
     while len(head := source.read(_FRAME.size)) == _FRAME.size:
-        window, length = _FRAME.unpack(head)
-        status, content = _answer(source.read(length), _ORDER[window])
+        job, length = _FRAME.unpack(head)
+        status, content = _answer(source.read(length), _JOBS[job])
         sink.write(_FRAME.pack(status, len(content)) + content)
         sink.flush()
 
@@ -220,6 +315,8 @@ def _serve(source: BinaryIO, sink: BinaryIO) -> None:
 def main() -> None:
     """Serve standard input until it ends, which it does with our parent."""
     os.nice(10)
+    if _IDLE in sys.argv[1:]:
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
     warnings.simplefilter("ignore")
     sink = os.fdopen(os.dup(sys.stdout.fileno()), "wb")

@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -59,7 +60,7 @@ class ImagingBox:
             raise OSError("no hub here")
         return self.line
 
-    def comes(self, number: int, status: int = 0, side: int = 16, **more: str) -> Place:
+    def comes(self, number: int, status: int = 0, side: int = 16, **more: Any) -> Place:
         """An image is durable, and nobody was told."""
         image = ct_slice(number, "1.2.3", "1.2.3.4", side=side, **more)
         content, uid = data_set(image), str(image.SOPInstanceUID)

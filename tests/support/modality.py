@@ -13,7 +13,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.sequence import Sequence as Items
+from pydicom.uid import (
+    ComprehensiveSRStorage,
+    CTImageStorage,
+    ExplicitVRLittleEndian,
+    generate_uid,
+)
 from pynetdicom import AE
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
@@ -54,6 +60,64 @@ def series(folder: Path, count: int, side: int = 64) -> list[Path]:
         scale = {"RescaleIntercept": "-1024", "RescaleSlope": "1"}
         ct_slice(number, study, own, side, **scale).save_as(path, enforce_file_format=True)
     return paths
+
+
+def _code(value: str, scheme: str, meaning: str) -> Items:
+    code = Dataset()
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = value, scheme, meaning
+    return Items([code])
+
+
+def _item(relation: str, kind: str, concept: Items, *inner: Dataset, **more: Any) -> Dataset:
+    found = Dataset()
+    found.RelationshipType, found.ValueType, found.ConceptNameCodeSequence = relation, kind, concept
+    if kind == "CONTAINER":
+        found.ContinuityOfContent = "SEPARATE"
+    if inner:
+        found.ContentSequence = Items(inner)
+    for keyword, value in more.items():
+        setattr(found, keyword, value)
+    return found
+
+
+def _number(name: Items, value: str, unit: str, *inner: Dataset) -> Dataset:
+    measured = Dataset()
+    measured.NumericValue = value
+    measured.MeasurementUnitsCodeSequence = _code(unit, "UCUM", unit)
+    found = _item("CONTAINS", "NUM", name, *inner)
+    found.MeasuredValueSequence = Items([measured])
+    return found
+
+
+def ultrasound_report(charset: str = "GB18030") -> Dataset:
+    """An adult echocardiography report (PS3.16, TID 5200) with a few of its measurements."""
+    mean = _item(
+        "HAS CONCEPT MOD", "CODE", _code("121401", "DCM", "Derivation"),
+        ConceptCodeSequence=_code("R-00317", "SRT", "平均值"),
+    )  # fmt: skip
+    fetus = _item("HAS CONCEPT MOD", "TEXT", _code("11951-1", "LN", "Fetus ID"), TextValue="胎儿 A")
+    ventricle = _item(
+        "CONTAINS", "CONTAINER", _code("T-32600", "SRT", "左心室"), fetus,
+        _number(_code("29436-3", "LN", "左室舒张末期内径"), "47.5", "mm", mean),
+        _number(_code("18043-0", "LN", "Ejection Fraction"), "62", "%"),
+    )  # fmt: skip
+    found = _item(
+        "", "CONTAINER", _code("125200", "DCM", "Adult Echocardiography Procedure Report"),
+        _item(
+            "CONTAINS", "CONTAINER", _code("111028", "DCM", "超声心动图"), ventricle,
+            _number(_code("111029", "DCM", "Count"), "3", "1"),
+        ),
+    )  # fmt: skip
+    del found.RelationshipType
+    found.file_meta = FileMetaDataset()
+    found.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    found.SpecificCharacterSet, found.Modality = charset, "SR"
+    found.SOPClassUID, found.SOPInstanceUID = ComprehensiveSRStorage, generate_uid()
+    found.StudyInstanceUID, found.SeriesInstanceUID = generate_uid(), generate_uid()
+    found.PatientName, found.PatientID, found.StudyDate = NAME, "P-0001", "20261124"
+    found.SeriesNumber, found.InstanceNumber = 9, 1
+    found.CompletionFlag, found.VerificationFlag = "COMPLETE", "UNVERIFIED"
+    return found
 
 
 def data_set(found: Dataset) -> bytes:

@@ -14,7 +14,6 @@ from lianzhen_edge.journal.book import Book
 from lianzhen_edge.journal.journal import Journal
 from lianzhen_protocol import imaging
 from lianzhen_protocol.accounts import CLINICAL
-from lianzhen_protocol.errors import SealBroken
 from lianzhen_protocol.identity import NodeId
 from lianzhen_protocol.imaging import (
     ADMITTED,
@@ -30,18 +29,19 @@ from lianzhen_runtime.child import Child
 from lianzhen_runtime.errors import LianzhenError
 from lianzhen_runtime.files import private_folder
 from lianzhen_runtime.keys import KeyProvider
-from lianzhen_runtime.log import Log
-from lianzhen_runtime.preview import NoPreview, PreviewWorker
-from lianzhen_runtime.sealedfile import read_sealed, write_sealed
+from lianzhen_runtime.measurements import Measurement
+from lianzhen_runtime.preview import PreviewWorker
 from lianzhen_runtime.web.live import Live
 from lianzhen_runtime.web.once import Act
 
 from . import waiting
 from .arrival import FOLDER, Admissions, Called, Caller, Kept
 from .intake import Intake
+from .preparation import Preparation
+from .previews import Previews
 from .room import ImageRoom, ImageShare
 from .segments import Place, SegmentReader
-from .shelf import NEW, NONE, READY, Held, Shelf
+from .shelf import Held, Shelf
 from .upload import Line, Uploader
 
 MAX_REFUSED: Final = 50
@@ -52,8 +52,6 @@ QUIET_MS: Final = 10_000
 
 _PREVIEWS: Final = "previews"
 _SHORT_SECONDS: Final = 2.0
-_BATCH: Final = 20
-_log = Log("lianzhen.images")
 
 
 class ScannerUnknown(LianzhenError):
@@ -116,15 +114,15 @@ class Imaging:
         self._journal = box.journal
         self._keys = box.keys
         self._folder = private_folder(state / FOLDER)
-        self._previews = private_folder(self._folder / _PREVIEWS)
+        self._previews = Previews(self._folder / _PREVIEWS, self._keys)
         self._admissions = Admissions(self._folder)
         self._reader = SegmentReader(self._folder, self._keys)
         self.room = ImageRoom(self._folder, self._journal, self._reader, share)
-        self._worker, self._viewer = PreviewWorker(), PreviewWorker()
+        self.preparation = Preparation(self._journal, self._reader, self._previews, self.room)
+        self._viewer = PreviewWorker()
         self.intake = Intake(box.node, self._journal, self._reader)
-        self.uploader = Uploader(self._journal, self, box.hub_line)
+        self.uploader = Uploader(self._journal, self, box.hub_line, self.preparation.order)
         self.scp = box.child("scp")
-        self._shown = asyncio.Event()
         self._callers = asyncio.Lock()
         self._live = box.live
         self._written: list[tuple[str, str]] | None = None
@@ -133,7 +131,8 @@ class Imaging:
     def services(self) -> Iterable[tuple[str, Run]]:
         """(name, coroutine function) of all that runs for as long as the box does."""
         yield "images", self.intake.run
-        yield "previews", self._make_previews
+        yield "previews", self._prepare
+        yield "image alarms", self.preparation.watch
         yield "image upload", self.uploader.run
         yield "image room", self._keep_room
         if self.port:
@@ -150,8 +149,6 @@ class Imaging:
         kinds = {kind for kind, _ in sheets}
         if Scanner.SHEET in kinds:
             self._write_admissions()
-        if Shelf.SHEET in kinds:
-            self._shown.set()
         if Scanner.SHEET in kinds:
             self._live.tell_soon("modality")
         if kinds & {Study.SHEET, Instance.SHEET, Held.SHEET}:
@@ -244,51 +241,29 @@ class Imaging:
 
     async def preview(self, key: str) -> bytes:
         """The JPEG; FileNotFoundError while there is none."""
-        return await asyncio.to_thread(self._read_preview, key)
+        return await asyncio.to_thread(self._previews.read, key)
+
+    async def packed(self, shelf: Shelf, file: bytes) -> bytes | None:
+        """The form of an original for the line; None where it goes as it is."""
+        return await self.preparation.packed(shelf, file)
+
+    def plain(self, key: str) -> None:
+        """The hub will not have this one packed."""
+        self.preparation.plain(key)
+
+    async def measurements(self, shelf: Shelf) -> list[Measurement]:
+        """Of a Structured Report; NoPreview, or as for ``original``."""
+        return await self._viewer.measurements(await self.original(shelf))
 
     async def view(self, shelf: Shelf, window: str) -> bytes:
         """A JPEG through one of ``WINDOWS``, made now from the values; NoPreview, or as above."""
         return await self._viewer.render(await self.original(shelf), window)
 
-    def _read_preview(self, key: str) -> bytes:
-        return b"".join(read_sealed(self._preview_path(key), self._keys, f"preview|{key}"))
-
-    def _preview_path(self, key: str) -> Path:
-        return self._previews / f"{key}.sealed"
-
-    async def _make_previews(self) -> None:
-        """For each image one, the oldest first, in the worker."""
+    async def _prepare(self) -> None:
         try:
-            while True:
-                self._shown.clear()
-                if await asyncio.to_thread(self.room.left) <= 0:
-                    await asyncio.sleep(_SHORT_SECONDS)
-                    continue
-                found = self._journal.sheets.find(Shelf, state=NEW, limit=_BATCH)
-                for shelf in found:
-                    await self._make_preview(shelf)
-                if not found:
-                    await self._shown.wait()
+            await self.preparation.run()
         finally:
-            await self._worker.close()
             await self._viewer.close()
-
-    async def _make_preview(self, shelf: Shelf) -> None:
-        try:
-            jpeg = await self._worker.render(await self.original(shelf))
-            path, owner = self._preview_path(shelf.id), f"preview|{shelf.id}"
-            await asyncio.to_thread(write_sealed, path, self._keys, owner, jpeg)
-        except (NoPreview, SealBroken, FileNotFoundError) as error:
-            state, why, size = NONE, str(error) if isinstance(error, NoPreview) else "gone", 0
-        else:
-            state, why, size = READY, "", len(jpeg)
-
-        def work(book: Book) -> None:
-            book.put(msgspec.structs.replace(shelf, preview=state, why=why))
-            if size and (instance := book.get(Instance, shelf.id)) is not None:
-                book.put(msgspec.structs.replace(instance, preview=size))
-
-        await self._journal.transact(work)
 
     # -- room
 

@@ -4,14 +4,15 @@ As in tus: HEAD says how much of it the hub has, PATCH adds the next chunk at th
 asked and answered is idempotent, and of a chunk that was cut off the hub keeps what came, so
 whatever is cut, less than a chunk goes twice. What is still to be sent stands in the journal; that
 the hub has an image is believed only from its receipt, which is a record. Previews go before
-originals.
+originals, and originals go packed (``runtime/packing.py``): the hub has their hash.
 """
 
 import asyncio
 import contextlib
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Final, NamedTuple, Protocol
 
 import aiohttp
@@ -25,6 +26,7 @@ from lianzhen_runtime.flow import Flow
 from lianzhen_runtime.log import Log
 from lianzhen_runtime.retry import pause
 
+from .order import Order
 from .pace import Pace
 from .put import HubAway, NotYet, Put, Refused
 from .shelf import READY, TOLD, Shelf
@@ -58,6 +60,12 @@ class Source(Protocol):
 
     async def preview(self, key: str) -> bytes:
         """The JPEG."""
+
+    async def packed(self, shelf: Shelf, file: bytes) -> bytes | None:
+        """The original's form for the line; None where it goes as it is."""
+
+    def plain(self, key: str) -> None:
+        """The hub will not have this one packed."""
 
 
 class Patience:
@@ -115,10 +123,13 @@ class _Job(NamedTuple):
 class Uploader:
     """One service. ``line`` is asked at each new session, as certificates are renewed."""
 
-    def __init__(self, journal: Journal, source: Source, line: Callable[[], Line]) -> None:
+    def __init__(
+        self, journal: Journal, source: Source, line: Callable[[], Line], order: Order
+    ) -> None:
         self._journal = journal
         self._source = source
         self._line = line
+        self._order = order
         self._wake = asyncio.Event()
         self.flow = Flow()
         """Bytes of previews and originals that the hub took."""
@@ -189,25 +200,37 @@ class Uploader:
         return None
 
     def _due(self) -> _Job | None:
-        """A preview that is to be sent; else an original, those that never went first."""
+        """A preview that is to be sent; else an original, those that never went first. Of either
+        the worst case's before all others."""
+        return next((job for job in self._jobs() if job.key not in self._busy), None)
+
+    def _jobs(self) -> Iterator[_Job]:
+        """All that is due, in order."""
         sheets, later = self._journal.sheets, self._previews_later
-        for shelf in sheets.find(Shelf, state=READY, limit=1 + len(later) + AT_ONCE):
-            job = _Job(later, shelf, None)
-            if later.is_due(shelf.id) and job.key not in self._busy:
-                return job
-        later = self._originals_later
-        for state in (STORED, SENT):
-            for instance in sheets.find(Instance, state=state, limit=1 + len(later) + AT_ONCE):
-                if not later.is_due(instance.id):
-                    continue
-                if (found := sheets.get(Shelf, instance.id)) is None:
-                    _log.error("an image cannot be sent", code="image-missing")
-                    later.put_off(instance.id, base=60.0, cap=3600.0)
-                    continue
-                job = _Job(later, found, instance)
-                if job.key not in self._busy and not (job.is_large and self._busy):
-                    return job
-        return None
+        many = 1 + len(later) + AT_ONCE
+        first = [sheets.get(Shelf, key) for key in self._order.first()]
+        urgent = (shelf for shelf in first if shelf is not None and shelf.preview == READY)
+        for shelf in chain(urgent, sheets.find(Shelf, state=READY, limit=many)):
+            if later.is_due(shelf.id):
+                yield _Job(later, shelf, None)
+        for instance in self._unsafe():
+            shelf_or_none = sheets.get(Shelf, instance.id)
+            if shelf_or_none is None:
+                _log.error("an image cannot be sent", code="image-missing")
+                self._originals_later.put_off(instance.id, base=60.0, cap=3600.0)
+                continue
+            job = _Job(self._originals_later, shelf_or_none, instance)
+            if not (job.is_large and self._busy):
+                yield job
+
+    def _unsafe(self) -> Iterator[Instance]:
+        """Originals that are due and of which there is no receipt."""
+        sheets, later = self._journal.sheets, self._originals_later
+        many = 1 + len(later) + AT_ONCE
+        urgent = (sheets.get(Instance, key) for key in self._order.first())
+        waiting = (found for found in urgent if found is not None and found.state == STORED)
+        rest = (sheets.find(Instance, state=state, limit=many) for state in (STORED, SENT))
+        yield from (one for one in chain(waiting, *rest) if later.is_due(one.id))
 
     async def _guarded(self, put: Put, job: _Job) -> None:
         """The boundary of one image: what is wrong with it stops no other."""
@@ -246,10 +269,24 @@ class Uploader:
         self._early = False
         self._tried.discard(path)
 
+    async def _packed(self, put: Put, shelf: Shelf, content: bytes) -> bool:
+        """Whether the original went in its packed form."""
+        packed = await self._source.packed(shelf, content)
+        if packed is None:
+            return False
+        try:
+            await self._put(put, f"{UPLOAD_PATH}/{shelf.id}/packed", packed)
+        except Refused as error:
+            _log.warning("a packed image is refused", code=error.code)
+            self._source.plain(shelf.id)
+            return False
+        return True
+
     async def _original(self, put: Put, shelf: Shelf, instance: Instance) -> None:
         content = await self._source.original(shelf)
-        path = f"{UPLOAD_PATH}/{instance.id}/original"
-        await self._put(put, path, content, instance.sha256, instance.state == SENT)
+        if instance.state == SENT or not await self._packed(put, shelf, content):
+            path = f"{UPLOAD_PATH}/{instance.id}/original"
+            await self._put(put, path, content, instance.sha256, instance.state == SENT)
 
         def work(book: Book) -> bool:
             found = book.get(Instance, instance.id)

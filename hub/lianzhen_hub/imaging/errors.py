@@ -8,6 +8,7 @@
     ├── OffsetConflict            upload-offset         409   ask by HEAD and go on there
     ├── ChunkDiffers              upload-chunk          409   what came is not what was sent: again
     ├── DigestDiffers             upload-digest         409   the whole is not what it should be
+    ├── PackedDiffers             packed-differs        422   what it unpacks to is not the original
     ├── ChunkCut                  upload-cut            408   the line ended within a chunk
     └── StoreAway                 store-away            503   the store of images does not answer
 """
@@ -55,6 +56,13 @@ class DigestDiffers(ImagingError):
 
     code = "upload-digest"
     http_status = 409
+
+
+class PackedDiffers(ImagingError):
+    """What came does not unpack to the file of the manifest. It was dropped: send the original."""
+
+    code = "packed-differs"
+    http_status = 422
 
 
 class ChunkCut(ImagingError):

@@ -4,7 +4,8 @@ A part is ``<key>.<digest>.part`` beside where the file would be, always on this
 sealed, durable chunk by chunk, and kept until it is whole, however long that takes. A chunk says
 the hash of everything up to its end, so that a wrong one is refused before it is written. Of a
 chunk that the line cut off we keep what came, and believe it when the next hash proves it. An
-object goes to the store when its own hash is right; whoever asks again repairs what a kill left in
+object goes to the store when its own hash is right, a packed one when what it unpacks to has the
+original's; whoever asks again repairs what a kill left in
 between. Node, key and digest are checked before they come here.
 """
 
@@ -19,9 +20,10 @@ from typing import Final, NamedTuple
 from lianzhen_hub.settings import Settings
 from lianzhen_runtime.files import private_folder
 from lianzhen_runtime.keys import KeyProvider
-from lianzhen_runtime.sealedfile import SealedWriter, open_sealed
+from lianzhen_runtime.preview import PreviewWorker
+from lianzhen_runtime.sealedfile import SealedWriter, open_sealed, read_sealed, write_sealed
 
-from .errors import ChunkDiffers, DigestDiffers, OffsetConflict, StoreAway
+from .errors import ChunkDiffers, DigestDiffers, OffsetConflict, PackedDiffers, StoreAway
 from .stores import FileStore, Name, Store, durable_folder
 
 FOLDER: Final = "images"
@@ -37,6 +39,13 @@ class Chunk(NamedTuple):
     offset: int
     content: bytes
     reached: str | None
+
+
+class Whole(NamedTuple):
+    """What the manifest says of an original."""
+
+    size: int
+    sha256: str
 
 
 class _Upload:
@@ -102,6 +111,7 @@ class ObjectStore:
         self._open: OrderedDict[tuple[Name, str], _Upload] = OrderedDict()
         self._locks: dict[Name, tuple[asyncio.Lock, list[None]]] = {}
         self._closed = False
+        self.unpacker = PreviewWorker()
 
     @property
     def store_is_up(self) -> bool:
@@ -114,10 +124,13 @@ class ObjectStore:
             upload = await self._upload(name, digest)
             return length if upload is None else upload.size
 
-    async def append(self, name: Name, digest: str, chunk: Chunk, length: int) -> int:
+    async def append(
+        self, name: Name, digest: str, chunk: Chunk, length: int, whole: Whole | None = None
+    ) -> int:
         """Add a chunk and give the new end; at ``length`` the object is whole, in its store.
 
-        OffsetConflict or ChunkDiffers; DigestDiffers: then what came is dropped; StoreAway.
+        ``whole``: what a packed one must come out as. OffsetConflict or ChunkDiffers; DigestDiffers
+        or PackedDiffers: then what came is dropped; StoreAway.
         """
         async with self._alone(name):
             upload = await self._upload(name, digest)
@@ -132,15 +145,36 @@ class ObjectStore:
                 await self._drop(name, digest, upload)
                 raise
             if upload.size == length:
-                await self._finish(name, digest, upload)
+                await self._finish(name, digest, upload, whole)
             return upload.size
 
-    async def _finish(self, name: Name, digest: str, upload: _Upload) -> None:
+    async def _finish(self, name: Name, digest: str, upload: _Upload, whole: Whole | None) -> None:
         if upload.digest() != digest:
             await self._drop(name, digest, upload)
             raise DigestDiffers("the hash of what came is not the one that was said; begin anew")
         self._forget(name, digest)
-        await asyncio.to_thread(self._store.put, name, upload.path)
+        path = upload.path if whole is None else await self._unpacked(name, upload.path, whole)
+        await asyncio.to_thread(self._store.put, name.kept_as(), path)
+        if path != upload.path:
+            await asyncio.to_thread(upload.path.unlink)
+
+    async def _unpacked(self, name: Name, packed: Path, whole: Whole) -> Path:
+        """The original beside its packed form, sealed, its hash compared."""
+        kept = name.kept_as()
+        path = (self._folder / kept.path()).with_suffix(".unpacked.part")
+        content = await asyncio.to_thread(_read, packed, self._keys, _owner(name))
+        file = await self.unpacker.unpack(content, whole.size)
+
+        def keep() -> bool:
+            if file is None or hashlib.sha256(file).hexdigest() != whole.sha256:
+                packed.unlink()
+                return False
+            write_sealed(path, self._keys, _owner(kept), file)
+            return True
+
+        if not await asyncio.to_thread(keep):
+            raise PackedDiffers("what came does not unpack to the original; send that")
+        return path
 
     async def _drop(self, name: Name, digest: str, upload: _Upload) -> None:
         self._forget(name, digest)
@@ -174,7 +208,7 @@ class ObjectStore:
         path = (self._folder / name.path()).with_suffix(f".{digest[:16]}.part")
 
         def take_up() -> _Upload | None:
-            if self._store.has(name):
+            if self._store.has(name.kept_as()):
                 path.unlink(missing_ok=True)  # killed between the store and its removal
                 return None
             durable_folder(path.parent)
@@ -219,6 +253,10 @@ def image_store(settings: Settings) -> Store:
     from .s3 import S3Store  # its library is large, and only here
 
     return S3Store(settings.images, settings.images_endpoint, settings.images_region, files)
+
+
+def _read(path: Path, keys: KeyProvider, owner: str) -> bytes:
+    return b"".join(read_sealed(path, keys, owner))
 
 
 def _owner(name: Name) -> str:

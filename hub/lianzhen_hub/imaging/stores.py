@@ -13,7 +13,8 @@ from typing import BinaryIO, Literal, NamedTuple, Protocol
 
 from lianzhen_runtime.files import private_folder, sync_folder
 
-Part = Literal["original", "preview"]
+Part = Literal["original", "packed", "preview"]
+"""``packed`` is a way to bring an original (``runtime/packing.py``), and is never kept."""
 
 
 class Name(NamedTuple):
@@ -22,6 +23,10 @@ class Name(NamedTuple):
     node: str
     key: str
     part: Part
+
+    def kept_as(self) -> "Name":
+        """What the store has once this has come."""
+        return self._replace(part="original") if self.part == "packed" else self
 
     def path(self) -> str:
         """Below a folder, or in a bucket."""

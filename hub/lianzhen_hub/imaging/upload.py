@@ -24,11 +24,12 @@ from lianzhen_hub.hub import Hub
 from lianzhen_hub.page import HubPage
 from lianzhen_protocol import imaging
 from lianzhen_protocol.imaging import SAFE, ImageReceived, Instance
+from lianzhen_runtime.packing import MAX_BYTES as MAX_PACKED_BYTES
 from lianzhen_runtime.problems import problems
 
 from .errors import ChunkCut, ImageUnannounced, UploadDiffers
 from .meanings import receipt
-from .store import Chunk, ObjectStore
+from .store import Chunk, ObjectStore, Whole
 from .stores import Name, Part
 from .unsafe import ImageUnsafe
 
@@ -44,6 +45,7 @@ class _Wanted(NamedTuple):
     name: Name
     digest: str
     length: int
+    whole: Whole | None
 
 
 class Uploads:
@@ -57,7 +59,7 @@ class Uploads:
     def application(self) -> web.Application:
         """The routes without their prefix, for ``app.add_subapp(imaging.UPLOAD_PATH, ...)``."""
         app = web.Application(middlewares=[problems], client_max_size=MAX_CHUNK_BYTES)
-        path = "/{key:[0-9a-f]{32}}/{part:original|preview}"
+        path = "/{key:[0-9a-f]{32}}/{part:original|packed|preview}"
         app.add_routes([web.head(path, self._offset), web.patch(path, self._append)])
         return app
 
@@ -75,13 +77,15 @@ class Uploads:
         if wanted.name.part == "preview" and offset == 0 and not content.startswith(_JPEG):
             raise UploadDiffers("a preview is a JPEG")
         chunk = Chunk(offset, bytes(content), proof if whole else None)
-        reached = await self._store.append(wanted.name, wanted.digest, chunk, wanted.length)
+        reached = await self._store.append(
+            wanted.name, wanted.digest, chunk, wanted.length, wanted.whole
+        )
         if not whole:
             raise ChunkCut(f"the line ended within this chunk; go on at byte {reached}")
         if reached == wanted.length:
             at_once = self._hub.settings.safe == "commit"
             await self._hub.transact(
-                lambda page: commit(page, wanted.name, wanted.length, at_once=at_once)
+                lambda page: commit(page, wanted.name.kept_as(), wanted.length, at_once=at_once)
             )
         return _at(reached)
 
@@ -97,7 +101,12 @@ class Uploads:
             raise UploadDiffers("length or digest are not those of the manifest")
         if part == "preview" and not 0 < length <= MAX_PREVIEW_BYTES:
             raise UploadDiffers(f"a preview has at most {MAX_PREVIEW_BYTES} bytes")
-        return _Wanted(Name(node, key, part), digest, length)
+        if part == "packed" and not 0 < length < instance.size <= MAX_PACKED_BYTES:
+            raise UploadDiffers(
+                "a packed image is smaller than its original, which is no large one"
+            )
+        whole = Whole(instance.size, instance.sha256) if part == "packed" else None
+        return _Wanted(Name(node, key, part), digest, length, whole)
 
 
 def commit(page: HubPage, name: Name, length: int, *, at_once: bool = True) -> None:

@@ -11,15 +11,19 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
+import numpy as np
 import pytest
 
+from lianzhen_edge.dicom.arrival import part10
 from lianzhen_edge.dicom.pace import Pace
 from lianzhen_edge.dicom.put import HubAway, Put, Refused
 from lianzhen_hub.imaging.store import Chunk
 from lianzhen_hub.imaging.stores import Name
 from lianzhen_protocol import imaging
+from lianzhen_runtime.packing import pack
 from line import Line
 from support.image_hub import ImageHub, image_hub
+from support.modality import ct_slice, data_set
 
 CHUNK = 16 << 10
 
@@ -252,3 +256,44 @@ async def test_who_may_not_and_what_is_not_like_its_manifest(site: ImageHub) -> 
     assert await asked(site, context, path_of(key), good, content) == (204, "")  # none did harm
     await site.hub.fleet.revoke(node, "stolen")
     assert await asked(site, context, path_of(key), good, content) == (403, "node-revoked")
+
+
+def slice_with_noise(number: int) -> bytes:
+    image = ct_slice(number, "1.2.3", "1.2.3.1", side=96)
+    ramp = np.arange(96 * 96, dtype=np.uint16) // 8
+    image.PixelData = (ramp + np.frombuffer(image.PixelData, np.uint16) % 16).tobytes()
+    uids = image.SOPClassUID, image.SOPInstanceUID
+    return part10(*uids, "1.2.840.10008.1.2.1", data_set(image))
+
+
+async def test_a_packed_image_is_unpacked_and_kept_as_what_it_was(site: ImageHub) -> None:
+    node, context = await site.box("BOX-1")
+    content = slice_with_noise(1)
+    packed, key = pack(content), await site.announce(node, content)
+    async with site.session(context) as session:
+        put = Put(session, Small())
+        for _ in range(2):  # the second time the box did not hear of the first
+            await put.content(path_of(key, "packed"), packed)
+    assert (await site.state(key)).state == "safe"
+    assert await site.receipts(node) == 2
+    assert await site.hub.objects.content(Name(node, key, "original")) == content
+    kept = [path.name for path in (site.folder / "images").rglob("*.*")]
+    assert kept == [f"{key}.original"]
+
+
+async def test_what_does_not_unpack_to_the_original_is_dropped_and_said(site: ImageHub) -> None:
+    node, context = await site.box("BOX-1")
+    content, other = slice_with_noise(1), slice_with_noise(2)
+    key = await site.announce(node, content)
+    assert len(content) == len(other)
+    async with site.session(context) as session:
+        put = Put(session, Small())
+        for wrong in (pack(other), b"LZP1" + os.urandom(500)):
+            with pytest.raises(Refused, match="packed-differs"):
+                await put.content(path_of(key, "packed"), wrong)
+            assert (await site.state(key)).state == "stored"
+            assert not list((site.folder / "images").rglob("*.*"))
+        with pytest.raises(Refused, match="upload-differs"):
+            await put.content(path_of(key, "packed"), content)  # no smaller than the original
+        await put.content(path_of(key), content)
+    assert (await site.state(key)).state == "safe"

@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lianzhen_edge.dicom.shelf import READY, Shelf
 from lianzhen_edge.dicom.upload import Line, Patience
+from lianzhen_hub.imaging.stores import Name
 from lianzhen_protocol import imaging
 from lianzhen_protocol.identity import NodeId
 from lianzhen_protocol.imaging import SAFE, SENT, ImageReceived, Instance
@@ -135,3 +137,20 @@ def test_patience_is_each_ones_own() -> None:
     assert later.next_s(30.0) >= 10.0  # longer than before
     later.done("a")
     assert (later.is_due("a"), later.next_s(30.0), len(later)) == (True, 30.0, 0)
+
+
+async def test_an_original_goes_packed_and_arrives_as_it_was(
+    hub: ImageHub, box: ImagingBox
+) -> None:
+    ramp = (np.arange(128 * 128, dtype=np.uint32) * 7919 % 61 + 1000).astype("<u2")
+    box.comes(1, 0, 128, PixelData=ramp.tobytes())
+    await box.catches_up()
+    (image,) = box.images()
+    await announced(hub, box, image)
+    async with running(box.imaging.uploader.run):
+        await until(lambda: box.images()[0].state == SENT)
+    assert box.imaging.uploader.flow.size < 0.7 * image.size
+    name = Name(image.node, image.id, "original")
+    original = await box.imaging.original(shelf(box, image.id))
+    assert await hub.hub.objects.content(name) == original
+    await box.imaging.preparation._packer.close()

@@ -5,12 +5,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image
 from pydicom.data import get_testdata_file
 
+from lianzhen_protocol.imaging import cine_frames
 from lianzhen_runtime import preview
-from lianzhen_runtime.preview import WINDOWS, NoPreview, PreviewWorker, render
+from lianzhen_runtime.preview import WINDOWS, NoPreview, PreviewWorker, frame_of, render
 from support.modality import ct_slice
 
 
@@ -118,6 +120,27 @@ def test_images_that_cannot_be_shown_say_why(name: str, why: str) -> None:
     other = file(name).replace(b"1.2.840.10008.1.2.4.80", b"1.2.840.10008.1.2.4.94")  # JPIP
     with pytest.raises(NoPreview, match=why):
         render(other)
+
+
+def test_a_cine_has_frames_of_the_whole_behind_its_picture() -> None:
+    image = pydicom.dcmread(io.BytesIO(file("examples_rgb_color.dcm")))
+    frames, rng = 40, np.random.default_rng(3)
+    one = rng.integers(0, 16, (120, 160, 3), np.uint8)
+    image.Rows, image.Columns, image.NumberOfFrames = 120, 160, frames
+    image.PixelData = np.stack([one + 5 * number for number in range(frames)]).tobytes()
+    out = io.BytesIO()
+    image.save_as(out)
+    found = render(out.getvalue())
+    assert picture(found).size == (160, 120)  # what a browser shows of it
+    parts = [picture(frame_of(found, number)) for number in range(cine_frames(frames))]
+    grey = [float(np.asarray(part).mean()) for part in parts]
+    assert (len(grey), grey) == (16, sorted(grey))
+    assert grey[-1] - grey[0] > 100  # of the first to the last, not of a few in a row
+    for none in (-1, 16):
+        with pytest.raises(NoPreview):
+            frame_of(found, none)
+    with pytest.raises(NoPreview):
+        frame_of(render(file("CT_small.dcm")), 0)
 
 
 @pytest.fixture
