@@ -2,7 +2,6 @@
 
 import http.client
 import queue
-import socket
 import threading
 import time
 from pathlib import Path
@@ -14,6 +13,7 @@ from lianzhen_runtime import log
 from lianzhen_runtime.retry import pause
 
 from .arrival import Called, Kept
+from .core import CoreConnection
 
 _WAITING_NOTICES: Final = 1000
 _log = log.Log("lianzhen.scp")
@@ -34,7 +34,7 @@ class Notices:
     def __init__(self, control: Path) -> None:
         self._control = control
         self._queue: queue.Queue[tuple[str, bytes]] = queue.Queue(_WAITING_NOTICES)
-        self._connection: _UnixConnection | None = None
+        self._connection: CoreConnection | None = None
         threading.Thread(target=self._run, name="notices", daemon=True).start()
 
     def tell(self, notice: Kept | Called) -> None:
@@ -57,7 +57,7 @@ class Notices:
 
     def _heard(self, target: str, body: bytes) -> bool:
         try:
-            self._connection = self._connection or _UnixConnection(self._control)
+            self._connection = self._connection or CoreConnection(self._control)
             self._connection.request("POST", target, body)
             answer = self._connection.getresponse()
             answer.read()
@@ -65,14 +65,3 @@ class Notices:
             self._connection = None
             return False
         return answer.status < 500  # it is starting, or its disk is full
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("core", timeout=10)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))

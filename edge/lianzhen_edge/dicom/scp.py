@@ -25,11 +25,13 @@ from lianzhen_runtime.keys import FileKeys
 from . import pdu
 from .arrival import FOLDER, Admissions, Called
 from .association import Association, Limits
+from .core import Core
 from .dimse import LinkGone, Peer, Service
 from .notices import Ear, Notices
 from .pdu import AssociateRequest, Rejection
 from .room import ImageShare
 from .segment_log import SegmentLog
+from .services.wiring import services
 from .storage import Reception
 from .wire import Wire
 
@@ -218,11 +220,14 @@ async def run(settings: Settings) -> None:
     log.keep(settings.folder, "scp", settings.log_bytes)
     folder = private_folder(settings.folder / FOLDER)
     keys, share = FileKeys(settings.folder / "keys"), ImageShare.of(settings)
-    notices = Notices(settings.folder / "control.sock")
+    control = settings.folder / "control.sock"
+    notices, core = Notices(control), Core(control)
     with contextlib.ExitStack() as stack:
         segments = SegmentLog(folder, keys, room=share.left, spares=SPARE_SEGMENTS)
         stack.callback(segments.close)
-        house = House(Reception(segments, notices), Admissions(folder), notices)
+        house = House(
+            Reception(segments, notices), Admissions(folder), notices, services=services(core)
+        )
         server = serve(settings.listen, settings.dicom_port, house)
         stack.callback(server.close)
         _log.info("scp runs", port=settings.dicom_port)

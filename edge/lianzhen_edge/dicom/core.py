@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from lianzhen_edge.dicom.dimse import PROCESSING_FAILURE, Refusal
+from .dimse import PROCESSING_FAILURE, Refusal
 
 _SECONDS: Final = 10.0
 _Answer = TypeVar("_Answer")
@@ -41,7 +41,7 @@ class Core:
 
     def ask(self, target: str, kind: type[_Answer], said: object = None) -> _Answer:
         """GET, or POST of ``said`` as JSON; CoreRefused if it will not, CoreAway if it cannot."""
-        connection = _Connection(self._control)
+        connection = CoreConnection(self._control)
         try:
             method = "GET" if said is None else "POST"
             connection.request(method, target, None if said is None else msgspec.json.encode(said))
@@ -59,12 +59,15 @@ class Core:
         return msgspec.json.decode(body, type=kind)
 
 
-class _Connection(http.client.HTTPConnection):
+class CoreConnection(http.client.HTTPConnection):
+    """HTTP over the control socket."""
+
     def __init__(self, path: Path) -> None:
         super().__init__("core", timeout=_SECONDS)
         self._path = path
 
     def connect(self) -> None:
+        """Open it."""
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
         self.sock.connect(str(self._path))

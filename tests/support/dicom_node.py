@@ -1,0 +1,86 @@
+"""A box's DICOM port with its core behind it, in one process: journal, control socket, services."""
+
+import asyncio
+import os
+import subprocess
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, TypeVar
+
+from aiohttp import web
+
+from lianzhen_edge.dicom import doors, service_doors
+from lianzhen_edge.dicom.arrival import Admissions
+from lianzhen_edge.dicom.core import Core
+from lianzhen_edge.dicom.imaging import Allowed
+from lianzhen_edge.dicom.notices import Notices
+from lianzhen_edge.dicom.scp import House, Server
+from lianzhen_edge.dicom.services.wiring import services
+from lianzhen_edge.dicom.storage import Reception
+from lianzhen_edge.journal.book import Book
+from lianzhen_protocol.imaging import scanner_key
+from lianzhen_runtime.http import serving
+from lianzhen_runtime.problems import problems
+
+from .imaging_box import ImagingBox, imaging_box
+from .modality import DCMTK
+from .people import NODE, NOW_MS, a_patient
+
+T = TypeVar("T")
+PATIENT = a_patient(name="王小明")
+HERE = "127.0.0.1"
+
+
+class DicomNode:
+    """``box`` is the core; ``port`` is where modalities call, CT1 being one that is admitted."""
+
+    def __init__(self, box: ImagingBox, server: Server, core: Core) -> None:
+        self.box, self.server, self.core = box, server, core
+        self.port = server.port
+
+    async def put(self, work: Callable[[Book], T]) -> T:
+        """Something happens at the core."""
+        return await self.box.journal.transact(work)
+
+    async def admit(self, title: str, **allowed: Any) -> str:
+        """A modality at this machine, and what it may; its key."""
+        await self.box.imaging.admit_by_hand(title, HERE, "admin", "admin")
+        key = scanner_key(NODE, title, HERE)
+        await self.box.imaging.allow(key, Allowed(**allowed), "admin", "admin")
+        return key
+
+    async def ask(self, program: str, *arguments: str) -> str:
+        """What a program of dcmtk says, its status last."""
+        command = [str(DCMTK / program), *arguments]
+        done = await asyncio.to_thread(
+            subprocess.run, command, capture_output=True, check=False, timeout=60,
+            env=os.environ | {"TCP_NODELAY": "1", "DCMDICTPATH": "/usr/share/libdcmtk17/dicom.dic"},
+        )  # fmt: skip
+        return (done.stdout + done.stderr).decode("utf-8", "replace") + f"\nrc={done.returncode}"
+
+
+@asynccontextmanager
+async def dicom_node(folder: Path) -> AsyncIterator[DicomNode]:
+    """One that has a patient."""
+    control = folder / "control.sock"
+    async with imaging_box(folder) as box:
+        clock = SimpleNamespace(now_ms=NOW_MS)
+        whole: Any = SimpleNamespace(
+            journal=box.journal, imaging=box.imaging, clinic="青山镇卫生院", clock=clock, node=NODE
+        )
+        app = web.Application(middlewares=[problems])
+        app.add_routes([*doors.routes(lambda: box.imaging), *service_doors.routes(whole)])
+        async with serving(app, path=control):
+            core, notices = Core(control), Notices(control)
+            admissions = Admissions(folder / "dicom")
+            house = House(Reception(box.log, notices), admissions, notices, services=services(core))
+            server = Server((HERE, 0), house)
+            try:
+                node = DicomNode(box, server, core)
+                await node.put(lambda book: book.put(PATIENT))
+                await node.admit("CT1")
+                yield node
+            finally:
+                await asyncio.to_thread(server.close)

@@ -1,0 +1,105 @@
+"""The worklist as dcmtk's findscu asks for it."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from lianzhen_edge.dicom import orders
+from lianzhen_edge.dicom.services import worklist
+from lianzhen_edge.dicom.services.said import Due
+from support.dicom_node import PATIENT, DicomNode, dicom_node
+from support.people import NOW_MS, NURSE
+
+DAY = "20261123"
+STEP = "ScheduledProcedureStepSequence[0]."
+
+
+@pytest.fixture
+async def node(tmp_path: Path) -> AsyncIterator[DicomNode]:
+    async with dicom_node(tmp_path) as found:
+        yield found
+
+
+async def ask(node: DicomNode, *keys: str, title: str = "CT1") -> str:
+    given = [part for key in keys for part in ("-k", key)]
+    place = ("-aet", title, "-aec", "LIANZHEN", "127.0.0.1", str(node.port))
+    return await node.ask("findscu", "-W", "-v", *given, *place)
+
+
+async def order(node: DicomNode, modality: str = "US", procedure: str = "腹部超声") -> str:
+    return await node.put(
+        lambda book: orders.place(book, NURSE, PATIENT.id, modality, procedure, "").id
+    )
+
+
+async def test_what_is_ordered_is_on_the_modalitys_list_until_it_is_taken_back(
+    node: DicomNode,
+) -> None:
+    keys = (
+        *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber"),
+        *("StudyInstanceUID", f"{STEP}Modality=US", f"{STEP}ScheduledProcedureStepStartDate={DAY}"),
+        *(f"{STEP}ScheduledStationAETitle=US1", f"{STEP}ScheduledProcedureStepDescription"),
+        "SpecificCharacterSet=ISO_IR 192",
+    )
+    assert "Find Response: 1 " not in await ask(node, *keys)
+    made = await order(node)
+    found = orders.known(node.box.journal.sheets, made)
+    said = await ask(node, *keys)
+    for value in (
+        *("王小明", PATIENT.number, "19491231", "腹部超声", "ISO_IR 192"),
+        *(found.accession, found.study_uid, "US1", DAY),
+    ):
+        assert f"[{value}" in said, said
+    assert "Find Response: 2 " not in said
+    assert "rc=0" in said
+    for wrong in (
+        f"{STEP}Modality=CT",
+        "PatientName=李*",
+        f"{STEP}ScheduledProcedureStepStartDate=20261124-",
+    ):
+        assert "Find Response: 1 " not in await ask(node, "PatientID", wrong)
+    assert "Find Response: 1 " in await ask(node, "PatientName=王*", f"{STEP}Modality")
+    await node.put(lambda book: orders.cancel(book, NURSE, made, ""))
+    assert "Find Response: 1 " not in await ask(node, *keys)
+
+
+async def test_an_answer_comes_in_gb18030_if_that_is_asked_for(node: DicomNode) -> None:
+    await order(node)
+    path = node.box.folder / "answers"
+    path.mkdir()
+    place = ("-aet", "CT1", "127.0.0.1", str(node.port))
+    keys = ("-k", "SpecificCharacterSet=GB18030", "-k", "PatientName", "-k", "PatientID")
+    await node.ask("findscu", "-W", "-X", "-od", str(path), *keys, *place)
+    (file,) = path.iterdir()
+    assert "王小明".encode("gb18030") in file.read_bytes()
+    shown = await node.ask("dcmdump", "+U8", str(file))
+    assert "[王小明" in shown
+
+
+async def test_a_cancelled_query_ends(node: DicomNode) -> None:
+    for _ in range(4):
+        await order(node)
+    said = await node.ask(
+        "findscu", "-W", "-v", "--cancel", "1", "-k", "PatientID", "-aet", "CT1", "127.0.0.1",
+        str(node.port),
+    )  # fmt: skip
+    assert "rc=0" in said
+    assert "Cancel" in said
+
+
+async def test_a_stranger_and_another_operation_are_refused(node: DicomNode) -> None:
+    said = await ask(node, "PatientID", title="NOBODY")
+    assert "Association Rejected" in said
+
+
+def test_what_is_due_from_yesterday_is_due_today() -> None:
+    due = Due(
+        study_uid="2.25.1", accession="A1", number="1", name="王", birth_date="", sex="U",
+        modality="", procedure="远程会诊检查", by="Dr Li", at_ms=NOW_MS - 86_400_000,
+    )  # fmt: skip
+    found = worklist.attributes(due, {0x00400100: [{0x00080060: "DX"}]}, "DX1", NOW_MS)
+    (step,) = found[0x00400100]
+    assert isinstance(step, dict)
+    assert (step[0x00400002], step[0x00400003]) == (DAY, "000000")
+    assert (step[0x00080060], step[0x00400001]) == ("DX", "DX1")
