@@ -99,7 +99,8 @@ def test_what_is_due_from_yesterday_is_due_today() -> None:
         modality="", procedure="远程会诊检查", by="Dr Li", at_ms=NOW_MS - 86_400_000,
     )  # fmt: skip
     found = worklist.attributes(due, {0x00400100: [{0x00080060: "DX"}]}, "DX1", NOW_MS)
-    (step,) = found[0x00400100]
-    assert isinstance(step, dict)
+    steps = found[0x00400100]
+    assert not isinstance(steps, str)
+    (step,) = steps
     assert (step[0x00400002], step[0x00400003]) == (DAY, "000000")
     assert (step[0x00080060], step[0x00400001]) == ("DX", "DX1")
