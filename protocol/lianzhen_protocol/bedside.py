@@ -3,12 +3,14 @@
 Made from sheets alone, so that the clinic and the expert see the same.
 """
 
-from typing import Final
+from collections.abc import Iterable
+from typing import Final, NamedTuple
 
 import msgspec
 
 from . import alarms, news2
 from .alarms import Alarm, AlarmState
+from .minutes import STREAM_GAP_MS, Row, minutes_of, outline, pause, row
 from .sheets import Sheets
 from .vitals import MEANING, Absent, Parameter, Quality, Reading, Vitals
 
@@ -95,26 +97,76 @@ def _shown(state: Vitals, parameter: Parameter, points: int | None, now_ms: int)
     )
 
 
-TREND_READINGS: Final = 4000
+TREND_ROWS: Final = 4000
+_FINE_MINUTES: Final = 60
+"""The newest minutes of a stream, of which a chart shows each second."""
+
+_BUCKET_ROWS: Final = 2 * len(ORDER) + 2
+"""At most, of an outline without gaps."""
 
 
 class Trend(msgspec.Struct, frozen=True, kw_only=True):
-    """Columns of one length: times (corrected, ms), and a value or None for each parameter."""
+    """Columns of one length: times (corrected, ms), and a value or None for each parameter.
+
+    None says nothing, but at the rows of ``ends``: there a parameter's line ends, as its sensor
+    failed or its device went away.
+    """
 
     times: list[int]
     columns: dict[Parameter, list[float | None]]
+    ends: dict[Parameter, list[int]]
+
+
+class _Stretch(NamedTuple):
+    """Rows that belong together: of one reading, or of a device's minute."""
+
+    from_ms: int
+    to_ms: int
+    device: str
+    rows: tuple[Row, ...]
 
 
 def trend(sheets: Sheets, subject: str, since_ms: int) -> Trend:
-    """The newest readings of a subject since a time, oldest first."""
-    found = sheets.find(
-        Reading, owner=subject, since_ms=since_ms, limit=TREND_READINGS, newest=True
-    )[::-1]
-    columns: dict[Parameter, list[float | None]] = {
-        each: [None] * len(found) for each in ORDER if not MEANING[each].codes
-    }
-    for at, reading in enumerate(found):
-        for measurement in reading.body.measurements:
-            if measurement.parameter in columns:
-                columns[measurement.parameter][at] = measurement.value
-    return Trend(times=[reading.body.corrected_ms for reading in found], columns=columns)
+    """A subject's readings since a time, oldest first; of many, the highest and the lowest."""
+    found = [row for row in _rows(_stretches(sheets, subject, since_ms)) if row.at_ms >= since_ms]
+    if len(found) > TREND_ROWS:
+        size = -(-len(found) * _BUCKET_ROWS // TREND_ROWS)
+        buckets = (found[at : at + size] for at in range(0, len(found), size))
+        found = [row for bucket in buckets for row in outline(bucket)]
+    shown = [each for each in ORDER if not MEANING[each].codes]
+    return Trend(
+        times=[row.at_ms for row in found],
+        columns={each: [row.values.get(each) for row in found] for each in shown},
+        ends={
+            each: [n for n, row in enumerate(found) if row.values.get(each, 0) is None]
+            for each in shown
+        },
+    )
+
+
+def _stretches(sheets: Sheets, subject: str, since_ms: int) -> list[_Stretch]:
+    singly = sheets.find(Reading, owner=subject, since_ms=since_ms, limit=TREND_ROWS, newest=True)
+    streamed = minutes_of(sheets, subject, since_ms)
+    found = [
+        _Stretch(at := each.body.corrected_ms, at, each.body.device_id, (row(each.body),))
+        for each in singly
+    ]
+    for number, each in enumerate(reversed(streamed)):
+        rows = each.rows() if number < _FINE_MINUTES else each.outline
+        device = each.body.device.hex()
+        found.append(_Stretch(each.from_ms, each.to_ms, device, tuple(rows)))
+    return sorted(found, key=lambda one: (one.from_ms, one.to_ms))
+
+
+def _rows(found: Iterable[_Stretch]) -> list[Row]:
+    """In time's order; a device that streamed, and then said nothing for a while, leaves a gap."""
+    last: dict[str, _Stretch] = {}
+    made: list[Row] = []
+    for stretch in found:
+        before = last.get(stretch.device)
+        late = before is not None and stretch.from_ms - before.to_ms > STREAM_GAP_MS
+        if before is not None and late and before.to_ms > before.from_ms:
+            made.append(pause(before.rows[-1]))
+        last[stretch.device] = stretch
+        made += stretch.rows
+    return sorted(made, key=lambda row: row.at_ms)

@@ -5,7 +5,7 @@ Each side says for itself who may write them; what they do is said here, once.
 
 from typing import Final, Protocol
 
-from . import alarms, joins, keepers, people, series, wearables
+from . import alarms, joins, keepers, people, wearables
 from .alarms import AlarmAcknowledged, AlarmEnded, AlarmLowered, AlarmRaised
 from .bindings import DeviceBound, DeviceReleased
 from .errors import RecordError
@@ -66,8 +66,7 @@ def apply_bedside(page: AuthorsSheets, record: Record, body: Body, alarm_node: s
         case VitalsReading():
             keepers.take_reading(page, record.id.hex(), body, page.node)
         case VitalsSeries():
-            for name, reading in series.readings(record.id, body):
-                keepers.take_reading(page, name, reading, page.node)
+            keepers.take_series(page, record.id, body, page.node)
         case AlarmRaised():
             alarms.take_raised(page, record.id.hex(), body, alarm_node)
         case AlarmAcknowledged():

@@ -15,7 +15,7 @@ from typing import ClassVar, Final, NamedTuple
 
 import msgspec
 
-from .bindings import DeviceBound, DeviceReleased, LookAgain, bind, release, worn_by
+from .bindings import DeviceBound, DeviceReleased, LookAgain, bind, of_device, release
 from .errors import PatientError
 from .imaging import study_key
 from .people import (
@@ -227,12 +227,25 @@ def patient_at(sheets: Sheets, node: str, device: str, at_ms: int) -> str:
 
     Readings that nobody wore the device for may have been joined by hand.
     """
-    if binding := worn_by(sheets, node, device, at_ms):
-        return binding.patient
-    for item in _of_device(sheets, node, device):
-        if item.join and item.from_ms <= at_ms <= item.to_ms:
-            return item.join.patient
-    return ""
+    return wearers(sheets, node, device)(at_ms)
+
+
+def wearers(sheets: Sheets, node: str, device: str) -> Callable[[int], str]:
+    """``patient_at`` for many readings of one device."""
+    bound = of_device(sheets, node, device)
+    joined: list[Item] | None = None
+
+    def at(at_ms: int) -> str:
+        nonlocal joined
+        if binding := next((each for each in bound if each.covers(at_ms)), None):
+            return binding.patient
+        joined = _of_device(sheets, node, device) if joined is None else joined
+        for item in joined:
+            if item.join and item.from_ms <= at_ms <= item.to_ms:
+                return item.join.patient
+        return ""
+
+    return at
 
 
 def patient_of(sheets: Sheets, study: str) -> str:

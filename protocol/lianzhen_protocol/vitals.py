@@ -315,11 +315,15 @@ class Wearers(Sheet, frozen=True, kw_only=True):
 def put_reading(sheets: Sheets, reading: Reading) -> None:
     """Keep a reading, new or given to somebody else, where ``readings_of_device`` looks."""
     sheets.put(reading)
-    if not (device := reading.body.device_id):
-        return
+    if reading.body.device_id:
+        remember_wearer(sheets, reading.body.device_id, reading.subject)
+
+
+def remember_wearer(sheets: Sheets, device: str, subject: str) -> None:
+    """Something of this device lies with that subject."""
     known = sheets.get(Wearers, device) or Wearers(device_id=device, subjects=())
-    if reading.subject not in known.subjects:
-        sheets.put(Wearers(device_id=device, subjects=(*known.subjects, reading.subject)))
+    if subject not in known.subjects:
+        sheets.put(Wearers(device_id=device, subjects=(*known.subjects, subject)))
 
 
 def keep_reading(sheets: Sheets, reading: Reading) -> None:
@@ -351,16 +355,6 @@ def readings_of_device(
         if (reading.node, reading.body.device_id) == (node, device)
         and from_ms <= reading.body.corrected_ms < to_ms
     ]
-
-
-REBUILD_READINGS: Final = 2000
-"""The newest ones that a present state is made from anew."""
-
-
-def rebuild(sheets: Sheets, subject: str) -> None:
-    """Make a subject's present state anew, after readings were given to it or taken away."""
-    newest = sheets.find(Reading, owner=subject, limit=REBUILD_READINGS, newest=True)
-    sheets.put(state_of(subject, newest))
 
 
 KINDS: Final[dict[str, dict[int, type[Body]]]] = {"vitals.reading": {1: VitalsReading}}

@@ -135,6 +135,11 @@ STEADY_MS: Final = 30_000
 _NEW_CLOCK: Final = 3
 """So many messages in a row that agree with each other and not with the past: it was moved."""
 
+HELD_MS: Final = 100
+"""While the offset in use is within this of the median it is not changed: a network that varies by
+milliseconds would otherwise tear a stream's even steps apart.
+"""
+
 _GOOD_MS: Final = 2_000
 _UNSET_BEFORE_MS: Final = 1_577_836_800_000  # 2020: older than every device that is sold
 
@@ -145,11 +150,15 @@ class DeviceClock(msgspec.Struct, frozen=True, omit_defaults=True):
     samples: tuple[int, ...] = ()
     strangers: tuple[int, ...] = ()
     """Offsets since the last sample that do not fit the samples."""
+    held: int | None = None
+    """The offset that was last used."""
 
     @property
     def offset_ms(self) -> int:
         """What is added to the device's times; 0 before the first message."""
-        return median_low(self.samples) if self.samples else 0
+        middle = median_low(self.samples) if self.samples else 0
+        near = self.held is not None and abs(self.held - middle) <= HELD_MS
+        return self.held if self.held is not None and near else middle
 
 
 class Corrected(NamedTuple):
@@ -179,9 +188,11 @@ def correct(
     after, mark = _learn(clock, offset)
     if message.sent_ms < _UNSET_BEFORE_MS and mark in (ClockMark.GOOD, ClockMark.OFFSET):
         mark = ClockMark.UNSET
+    after = msgspec.structs.replace(after, held=clock.held)
     used = offset if mark is ClockMark.JUMPED else after.offset_ms
-    at_ms = min(message.measured_ms + used, received_ms)
-    return after, Corrected(max(at_ms, received_ms - MAX_AGE_MS, 0), used, mark)
+    used = min(used, received_ms - message.measured_ms)
+    at_ms = max(message.measured_ms + used, received_ms - MAX_AGE_MS, 0)
+    return msgspec.structs.replace(after, held=used), Corrected(at_ms, used, mark)
 
 
 def _learn(clock: DeviceClock, offset: int) -> tuple[DeviceClock, ClockMark]:

@@ -27,7 +27,7 @@ from lab import BoxProgram, Lab, LabError, ask, lab, wait_until  # noqa: E402
 from lianzhen_protocol import kinds, series  # noqa: E402
 from lianzhen_protocol.frame import Frame, FrameCodec  # noqa: E402
 from lianzhen_protocol.identity import Epoch, uuid7  # noqa: E402
-from lianzhen_protocol.series import VitalsSeries  # noqa: E402
+from lianzhen_protocol.series import Sample, VitalsSeries  # noqa: E402
 from lianzhen_protocol.vitals import STREAM as VITALS  # noqa: E402
 from lianzhen_protocol.vitals import Measurement, Parameter, VitalsReading  # noqa: E402
 
@@ -67,33 +67,32 @@ def _frame(stream: str, entries: Sequence[bytes]) -> int:
     return len(FrameCodec().encode(Frame(Epoch(bytes(16)), stream, 1, bytes(32), tuple(entries))))
 
 
-def _minutes(chance: random.Random, count: int = 1) -> tuple[tuple[Measurement, ...], ...]:
+def _samples(chance: random.Random, count: int = 60) -> tuple[Sample, ...]:
     now = {parameter: value for parameter, (value, _, _) in _MOVES.items()}
     rows = []
-    for _ in range(60 * count):
+    for at in range(count):
         for parameter, (_, often, step) in _MOVES.items():
             if chance.random() < often:
                 now[parameter] = round(now[parameter] + chance.choice((-step, step)), 1)
-        rows.append(tuple(Measurement(parameter=p, value=now[p]) for p in now))
+        found = tuple(Measurement(parameter=p, value=now[p]) for p in now)
+        rows.append(Sample(_AT_MS + at * 1000, 0, found))
     return tuple(rows)
 
 
 def _series(chance: random.Random, minutes: int = 1) -> bytes:
+    received = _AT_MS + minutes * 60_000 + 100
     body = VitalsSeries(
-        patient_id=chance.randbytes(16).hex(),
-        device_id=chance.randbytes(16).hex(),
-        received_ms=_AT_MS + minutes * 60_000 + 100,
-        corrected_ms=_AT_MS,
-        samples=series.pack(series.Samples(1000, _minutes(chance, minutes))),
+        device=chance.randbytes(16),
+        received_ms=received,
+        samples=series.pack(_samples(chance, minutes * 60), received),
     )
-    return kinds.encode(body, uuid7(_AT_MS, chance.randbytes(10)), _AT_MS)
+    return kinds.encode(body, uuid7(received, chance.randbytes(10)), received)
 
 
 def _singly(chance: random.Random) -> list[bytes]:
     patient, device = chance.randbytes(16).hex(), chance.randbytes(16).hex()
     found = []
-    for at, row in enumerate(_minutes(chance)):
-        when = _AT_MS + at * 1000
+    for at, (when, _, row) in enumerate(_samples(chance)):
         body = VitalsReading(
             patient_id=patient,
             device_id=device,

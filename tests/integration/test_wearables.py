@@ -15,8 +15,10 @@ import pytest
 
 from lab import Lab, free_ports, wait_until
 from lianzhen_protocol.accounts import Role
+from lianzhen_protocol.minutes import Minute
+from lianzhen_protocol.vitals import Reading
 from support.consoles import Caller, clinic_people
-from support.lab_fixtures import Pair, enrolled_pair, needs_tool
+from support.lab_fixtures import Pair, enrolled_pair, hub_sheets, needs_tool
 from support.wearable import Place, WearableClient
 
 pytestmark = needs_tool("mosquitto")
@@ -141,17 +143,31 @@ def test_kill_9_of_listener_and_box_loses_nothing_that_was_promised(ward: Ward) 
                 ward.pair.box.kill()
                 ward.pair.box.start()
             receipt = client.send(f"k{number}", 1_795_400_000_000 + number, pulse=70 + number)
-            promised.append(bytes.fromhex(receipt["stored"]))
+            promised.append(receipt["stored"])
     assert len(set(promised)) == 6
-    found: list[bytes] = []
+    found: list[str] = []
 
     def all_there() -> bool:
-        found[:] = ward.pair.ledger.ids(READINGS)
+        found[:] = at_the_hub(ward)
         return set(promised) <= set(found)
 
     wait_until("all that was promised, at the hub", all_there)
     wait_until("a drained box", ward.pair.box.drained)
     assert len(found) == len(set(found))
+    pulses = [each.body.measurements[0].value or 0 for each in minutes(ward)[0].readings()]
+    assert pulses == sorted(pulses), "one after the other, in a minute of their own"
+
+
+def minutes(ward: Ward) -> list[Minute]:
+    with hub_sheets(ward.pair.hub) as sheets:
+        return sheets.find(Minute)
+
+
+def at_the_hub(ward: Ward) -> list[str]:
+    """Readings that the hub knows, singly or in minutes; one name for each time that it has it."""
+    with hub_sheets(ward.pair.hub) as sheets:
+        singly = [each.id for each in sheets.find(Reading)]
+    return singly + [reading.id for each in minutes(ward) for reading in each.readings()]
 
 
 def test_who_is_shut_out_is_told_so(ward: Ward) -> None:

@@ -8,9 +8,10 @@ import json
 from pathlib import Path
 from typing import Final
 
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from lianzhen_protocol import chain, claims, hello, kinds, sealing, signing
+from lianzhen_protocol import chain, claims, hello, kinds, sealing, series, signing
 from lianzhen_protocol.frame import Frame, FrameCodec
 from lianzhen_protocol.hello import (
     Ack,
@@ -34,7 +35,9 @@ from lianzhen_protocol.records import (
     RecordRejected,
     RecordSeen,
 )
+from lianzhen_protocol.series import Sample, VitalsSeries
 from lianzhen_protocol.topics import Channel, Direction, Topic
+from lianzhen_protocol.vitals import Measurement, Parameter, Quality, failed
 
 PATH: Final = Path(__file__).parent.parent / "data" / "vectors" / "wire-v1.json"
 
@@ -52,6 +55,33 @@ SPKI: Final = b"a public key's DER"
 FRAMED: Final = 3
 """How many of the records are in the frame: those that the first release had."""
 
+SAMPLES: Final = (
+    Sample(
+        NOW_MS - 700,
+        700,
+        (
+            Measurement(parameter=Parameter.SPO2, value=97.0),
+            Measurement(parameter=Parameter.TEMPERATURE, value=36.6),
+        ),
+    ),
+    Sample(
+        NOW_MS + 301,
+        700,
+        (
+            Measurement(parameter=Parameter.SPO2, value=96.0, quality=Quality.POOR),
+            failed(Parameter.TEMPERATURE),
+        ),
+    ),
+    Sample(NOW_MS + 4300, 698, (Measurement(parameter=Parameter.SPO2, value=96.0),)),
+)
+"""Of a device 0.7 s behind: a poor signal, a sensor that fails, a gap."""
+
+SERIES: Final = VitalsSeries(
+    device=bytes(range(16)),
+    received_ms=NOW_MS + 60_100,
+    samples=series.pack(SAMPLES, NOW_MS + 60_100),
+)
+
 BODIES: Final[dict[str, Body]] = {
     "diagnostic.note": DiagnosticNote(text="血压 120/80"),
     "record.rejected": RecordRejected(
@@ -61,6 +91,7 @@ BODIES: Final[dict[str, Body]] = {
         record_id=uuid7(NOW_MS, bytes(10)), seen_by="expert-7", seen_ms=NOW_MS + 60_000
     ),
     "record.accepted": RecordAccepted(record_id=uuid7(NOW_MS, bytes(10))),
+    "vitals.series": SERIES,
 }
 
 
@@ -150,6 +181,15 @@ def vectors() -> dict[str, object]:
             "place": place.hex(),
             "plain": entries[0].hex(),
             "blob": sealing.SealingKey(SEALING_KEY).seal(bytes(12), entries[0], place).hex(),
+        },
+        "minute": {
+            "received_ms": SERIES.received_ms,
+            "samples": SERIES.samples.hex(),
+            "readings": [
+                {"id": name, "device_ms": at.device_ms, "offset_ms": at.offset_ms,
+                 "measurements": msgspec.to_builtins(at.measurements)}
+                for name, at in series.readings(bytes(16), SERIES)
+            ],
         },
         "claim": {
             "text": str(claim),

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -18,6 +19,7 @@ from lianzhen_protocol import (
     kinds,
     records,
     sealing,
+    series,
     signing,
     topics,
 )
@@ -32,6 +34,7 @@ from lianzhen_protocol.hello import Hello, Message, Parentage, Refusal, Signed
 from lianzhen_protocol.identity import Epoch, NodeId, new_node_id, record_id, uuid7
 from lianzhen_protocol.lanes import Lane
 from lianzhen_protocol.marks import ForkReason
+from lianzhen_protocol.series import VitalsSeries
 from lianzhen_protocol.signing import SignedTime
 
 ROOT = Path(__file__).parents[2]
@@ -65,6 +68,22 @@ def test_records_are_read_and_written_alike(kind: str) -> None:
     body = kinds.open_body(record)
     assert record.kind == kind
     assert kinds.encode(body, record_id(record.id), record.created_ms) == wire
+
+
+def test_a_minute_in_columns() -> None:
+    given = GOLDEN["minute"]
+    body = kinds.open_body(records.decode(raw("records", "vitals.series")))
+    assert isinstance(body, VitalsSeries)
+    assert (body.samples, body.received_ms) == (raw("minute", "samples"), given["received_ms"])
+    found = list(series.readings(bytes(16), body))
+    assert [name for name, _ in found] == [each["id"] for each in given["readings"]]
+    for (_, reading), wanted in zip(found, given["readings"], strict=True):
+        assert reading.device_ms == wanted["device_ms"]
+        assert reading.offset_ms == wanted["offset_ms"]
+        assert list(msgspec.to_builtins(reading.measurements)) == wanted["measurements"]
+    packed = series.pack(series.unpack(body.samples, body.received_ms), body.received_ms)
+    assert packed == body.samples
+    assert packed.hex() in (ROOT / "docs" / "vitals.md").read_text(), "the page has it too"
 
 
 def test_the_chain() -> None:

@@ -11,6 +11,8 @@ import { words } from './lib/words';
 interface Trend {
   times: number[];
   columns: Record<string, (number | null)[]>;
+  /** Where a line ends; elsewhere null says nothing of that parameter. */
+  ends: Record<string, number[]>;
 }
 
 /** Parameter, colour of the page, whether it is drawn on the narrow scale of temperature, dashes. */
@@ -52,9 +54,10 @@ class VitalsTrend extends Chart {
 
   private readonly say = words('signs');
   private few = false;
-  private trend: Trend = { times: [], columns: {} };
+  private trend: Trend = { times: [], columns: {}, ends: {} };
   private stops: (() => void)[] = [];
   private waiting = 0;
+  private rested = 0;
 
   constructor() {
     super();
@@ -68,7 +71,7 @@ class VitalsTrend extends Chart {
   override connectedCallback() {
     super.connectedCallback();
     const kinds = [`vitals-${this.subject}`, 'reset'];
-    this.stops = kinds.map((kind) => listen(kind, () => this.soon(300)));
+    this.stops = kinds.map((kind) => listen(kind, () => this.soon(this.pause())));
     void this.load();
   }
 
@@ -76,20 +79,31 @@ class VitalsTrend extends Chart {
     super.disconnectedCallback();
     for (const stop of this.stops) stop();
     window.clearTimeout(this.waiting);
+    this.waiting = 0;
+  }
+
+  /** A device that streams rings each second: a tenth of the time, at most, goes into loading. */
+  private pause(): number {
+    return Math.max(300, this.rested - performance.now());
   }
 
   private soon(ms: number) {
-    window.clearTimeout(this.waiting);
-    this.waiting = window.setTimeout(() => void this.load(), ms);
+    if (this.waiting) return;
+    this.waiting = window.setTimeout(() => {
+      this.waiting = 0;
+      void this.load();
+    }, ms);
   }
 
   private async load() {
+    const begun = performance.now();
     try {
       const answer = await fetch(`${this.src}?hours=${this.hours}`, {
         headers: { 'Lz-Quiet': '1', Accept: 'application/json' },
       });
       if (!answer.ok) throw new Error(String(answer.status));
       this.trend = ((await answer.json()) as { trend: Trend }).trend;
+      this.rested = performance.now() + 9 * (performance.now() - begun);
       this.empty = this.trend.times.length === 0;
       this.cut = false;
       const few = this.trend.times.length <= FEW;
@@ -111,14 +125,20 @@ class VitalsTrend extends Chart {
   private newest(): number[] {
     const [times, ...columns] = this.columns();
     const last = (column: uPlot.AlignedData[number]) =>
-      Array.from(column as ArrayLike<number | null>).findLastIndex((value) => value !== null);
+      Array.from(column as ArrayLike<number | null | undefined>).findLastIndex((value) => value != null);
     return [times.length - 1, ...columns.map((column) => Math.max(0, last(column)))];
+  }
+
+  /** uPlot draws on over what is undefined, and ends a line at null. */
+  private line(name: string): (number | null | undefined)[] {
+    const values = this.trend.columns[name] ?? this.trend.times.map(() => null);
+    const ends = new Set(this.trend.ends[name]);
+    return values.map((value, at) => value ?? (ends.has(at) ? null : undefined));
   }
 
   protected override columns(): uPlot.AlignedData {
     const times = this.trend.times.map((ms) => ms / 1_000);
-    const none = times.map(() => null);
-    return [times, ...SERIES.map(([name]) => this.trend.columns[name] ?? none)];
+    return [times, ...SERIES.map(([name]) => this.line(name))];
   }
 
   protected override options() {

@@ -17,6 +17,7 @@ from lianzhen_runtime.web.once import Act
 from . import desk
 from .broker import Listeners
 from .desk import Credentials
+from .gather import keep_minutes
 from .ingress import Ingress
 from .listener import Listener
 from .watch import watch
@@ -44,6 +45,7 @@ class Devices:
     def services(self) -> Iterable[Service]:
         """Alarms are watched also where no device may come."""
         yield Service("alarms", lambda: watch(self._journal()), (JournalError,))
+        yield Service("minutes", lambda: keep_minutes(self._journal(), self._now_ms))
         if self.listeners.port or self.listeners.plain:
             # A port that is taken is no reason to stop the box: the device page says so.
             yield Service("wearables-broker", self.listener.run, (*_FAULTS, Unavailable))
@@ -78,6 +80,9 @@ class Devices:
         return found or self.listener.problem
 
     async def _listen(self) -> None:
-        ingress = self._ingress = Ingress(self._journal(), lambda: self._clock.now_ms)
+        ingress = self._ingress = Ingress(self._journal(), self._now_ms)
         async with self.listener.session(ingress.heard) as session:
             await ingress.run(session)
+
+    def _now_ms(self) -> int:
+        return self._clock.now_ms

@@ -18,12 +18,13 @@ from lianzhen_edge.journal.journal import Journal
 from lianzhen_protocol import joins, vitals, wearables
 from lianzhen_protocol.errors import ReadingError
 from lianzhen_protocol.identity import uuid7
+from lianzhen_protocol.minutes import fold_all
 from lianzhen_protocol.vitals import Reading, VitalsReading
-from lianzhen_protocol.wearables import Message, Receipt, Wearable
+from lianzhen_protocol.wearables import Corrected, Message, Parsed, Receipt, Wearable
 from lianzhen_runtime.log import Log
 from lianzhen_runtime.mqtt import Session
 
-from . import broker
+from . import broker, gather
 from .sheets import KEPT_REFUSALS, Refusal, WearableState, seen
 from .watch import judge_reading
 
@@ -99,6 +100,7 @@ class Ingress:
         except JournalError as error:
             _log.transition("wearables", "the journal takes nothing", bad=True, code=error.code)
             self.problem = str(error)
+            await self._weigh(arrived)
             return Receipt("", code=error.code, reason=str(error))
         except Exception:  # noqa: BLE001 - one message's boundary: the next one is stored
             _log.error("a message could not be stored", exc_info=True, service="devices")
@@ -107,62 +109,117 @@ class Ingress:
         self.problem = ""
         return receipt if receipt.id else None
 
+    async def _weigh(self, arrived: _Arrived) -> None:
+        """Judge what could not be stored, with what is kept free for alarms."""
+        try:
+            await self._journal.transact(lambda book: weigh(book, *arrived))
+        except JournalError as error:
+            _log.transition("judging", "the journal takes no alarm", bad=True, code=error.code)
+        except Exception:  # noqa: BLE001 - one message's boundary: the next one is judged
+            _log.error("a message could not be judged", exc_info=True, service="devices")
+
+
+class Heard(NamedTuple):
+    """A message that can be used, and its device with it."""
+
+    state: WearableState
+    parsed: Parsed
+    corrected: Corrected
+    received_ms: int
+
+    def body(self, book: Book) -> VitalsReading:
+        """The reading that it is, of whoever wore the device then."""
+        message, device = self.parsed.message, self.state.id
+        return VitalsReading(
+            patient_id=joins.patient_at(book, book.node, device, self.corrected.at_ms),
+            device_id=device,
+            message_id=message.id,
+            measurements=self.parsed.measurements,
+            device_ms=message.measured_ms,
+            sent_ms=message.sent_ms,
+            received_ms=self.received_ms,
+            corrected_ms=self.corrected.at_ms,
+            offset_ms=self.corrected.offset_ms,
+            clock=self.corrected.mark,
+        )
+
+    def counted(self) -> WearableState:
+        """The device, once its reading is kept."""
+        has_value = any(found.absent is None for found in self.parsed.measurements)
+        return msgspec.structs.replace(
+            seen(self.state, self.received_ms, stored=1, refused=len(self.parsed.doubts)),
+            mark=self.corrected.mark,
+            measured_ms=self.parsed.message.measured_ms,
+            value_ms=self.received_ms if has_value else self.state.value_ms,
+        )
+
+
+def hear(book: Book, device: str, payload: bytes, received_ms: int) -> Heard | None:
+    """What a message says; None of a device that was shut out. ReadingError says what is wrong."""
+    wearable = book.get(Wearable, device)
+    if wearable is None or wearable.revoked_ms:
+        return None
+    state = book.get(WearableState, device) or WearableState(id=device)
+    parsed = wearables.parse(payload)
+    clock, corrected = wearables.correct(state.clock, parsed.message, received_ms)
+    return Heard(msgspec.structs.replace(state, clock=clock), parsed, corrected, received_ms)
+
 
 def take(book: Book, device: str, payload: bytes, received_ms: int) -> Receipt:
     """One message of a device, in one transaction: reading, alarm, clock, or its refusal."""
     name = wearables.message_id(payload)
-    wearable = book.get(Wearable, device)
-    if wearable is None or wearable.revoked_ms:
-        return Receipt(name, code="device-revoked", reason="this device was shut out")
-    state = book.get(WearableState, device) or WearableState(id=device)
     try:
-        parsed = wearables.parse(payload)
-        clock, corrected = wearables.correct(state.clock, parsed.message, received_ms)
+        heard = hear(book, device, payload, received_ms)
     except ReadingError as error:
         refuse(book, device, error.code, str(error), payload)
+        state = book.get(WearableState, device) or WearableState(id=device)
         book.put(seen(state, received_ms, refused=1))
         return Receipt(name, code=error.code, reason=str(error))
-    identity = reading_id(device, parsed.message)
-    known = book.get(Reading, identity)
-    if known is not None:
-        book.put(seen(msgspec.structs.replace(state, clock=clock), received_ms))
-        return Receipt(name, stored=identity)
-    for doubt in parsed.doubts:
+    if heard is None:
+        return Receipt(name, code="device-revoked", reason="this device was shut out")
+    message = heard.parsed.message
+    identity = reading_id(device, message)
+    if book.get(Reading, identity) is None:
+        before = gather.known(book, device, message)
+    else:
+        before = identity
+    if before is not None:
+        book.put(seen(heard.state, received_ms))
+        return Receipt(name, stored=before)
+    for doubt in heard.parsed.doubts:
         refuse(book, device, "implausible", doubt, payload)
-    has_value = any(found.absent is None for found in parsed.measurements)
-    state = msgspec.structs.replace(
-        seen(state, received_ms, stored=1, refused=len(parsed.doubts)),
-        clock=clock,
-        mark=corrected.mark,
-        value_ms=received_ms if has_value else state.value_ms,
-    )
-    book.put(state)
-    body = VitalsReading(
-        patient_id=joins.patient_at(book, book.node, device, corrected.at_ms),
-        device_id=device,
-        message_id=parsed.message.id,
-        measurements=parsed.measurements,
-        device_ms=parsed.message.measured_ms,
-        sent_ms=parsed.message.sent_ms,
-        received_ms=received_ms,
-        corrected_ms=corrected.at_ms,
-        offset_ms=corrected.offset_ms,
-        clock=corrected.mark,
-    )
-    keep(book, body, identity)
-    return Receipt(name, stored=identity)
+    body = heard.body(book)
+    streamed = gather.add(book, body) if gather.streams(heard.state, body) else None
+    book.put(heard.counted())
+    return Receipt(name, stored=streamed or keep(book, body, identity))
+
+
+def weigh(book: Book, device: str, payload: bytes, received_ms: int) -> None:
+    """A message for which there is no room: nothing is kept of it, but its danger rings.
+
+    What its patient's state and the device's become has its place already, or uses the reserve.
+    """
+    try:
+        heard = hear(book, device, payload, received_ms)
+    except ReadingError:
+        return
+    if heard is None:
+        return
+    body = heard.body(book)
+    reading = Reading(id="", node=book.node, patient_id=body.patient_id, body=body)
+    fold_all(book, reading.subject, [reading])
+    judge_reading(book, reading)
+    if (state := book.get(WearableState, device)) is not None:
+        value_ms = heard.counted().value_ms
+        book.put(msgspec.structs.replace(state, seen_ms=received_ms, value_ms=value_ms))
 
 
 def keep(book: Book, body: VitalsReading, identity: str | None = None) -> str:
     """Write a reading, let it wait in the tray if it is nobody's, and judge it; its id."""
     found = book.write(vitals.STREAM, body, identity)
     reading = book.get(Reading, found)
-    if reading is None:  # the journal knew it, and its sheet is gone since
-        return found
-    if not reading.patient_id:
-        device = body.device_id
-        joins.wait_reading(book, book.node, device, body.corrected_ms, book.new_id())
-    judge_reading(book, reading)
+    if reading is not None:  # else the journal knew it, and its sheet is gone since
+        gather.noticed(book, reading)
     return found
 
 

@@ -1,6 +1,6 @@
 """What the box alone knows of wearables: passwords' hashes, clocks, and messages of no use."""
 
-from typing import ClassVar, Final
+from typing import ClassVar, Final, NamedTuple
 
 import msgspec
 
@@ -37,6 +37,8 @@ class WearableState(Sheet, frozen=True, kw_only=True):
     """Its last message, whatever it was worth."""
     value_ms: int = 0
     """Its last message with a value in it."""
+    measured_ms: int = 0
+    """When its last reading was measured, by its own clock."""
     stored: int = 0
     refused: int = 0
 
@@ -61,6 +63,55 @@ class Refusal(Sheet, frozen=True, kw_only=True):
     def index(self) -> Index:
         """By device and time."""
         return Index(self.id, self.device_id, "", self.at_ms)
+
+
+class Told(NamedTuple):
+    """A message that was answered: its id, when it was measured, and the offset that was used."""
+
+    message_id: str
+    device_ms: int
+    offset_ms: int
+
+
+class Gathering(Sheet, frozen=True, kw_only=True):
+    """A device's minute that is not over: its readings are sheets, and no record yet."""
+
+    SHEET: ClassVar[str] = "gathering"
+
+    id: str
+    """The device's."""
+    patient_id: str
+    """Who wears it, "" for nobody known."""
+    clock: ClockMark
+    opened_ms: int
+    heard_ms: int
+    told: tuple[Told, ...]
+
+    def index(self) -> Index:
+        """By the device and since when."""
+        return Index(self.id, at_ms=self.opened_ms)
+
+    def span_ms(self, device_ms: int) -> int:
+        """From its first reading to its last, with one more, by the device's clock."""
+        times = [device_ms, *(each.device_ms for each in self.told)]
+        return max(times) - min(times)
+
+
+class Answered(Sheet, frozen=True, kw_only=True):
+    """The messages of a minute that is a record: sent again, they are known by this."""
+
+    SHEET: ClassVar[str] = "answered"
+
+    id: str
+    device_id: str
+    first: Told
+    """The earliest; times and offsets of the others are less its."""
+    told: tuple[Told, ...]
+    kept_ms: int
+
+    def index(self) -> Index:
+        """By the device and its own time."""
+        return Index(self.id, self.device_id, at_ms=self.first.device_ms)
 
 
 def seen(state: WearableState, now_ms: int, *, refused: int = 0, stored: int = 0) -> WearableState:

@@ -28,6 +28,7 @@ from lianzhen_protocol.alarms import (
     Raise,
 )
 from lianzhen_protocol.bindings import worn_by
+from lianzhen_protocol.minutes import Minute
 from lianzhen_protocol.vitals import Reading
 from lianzhen_protocol.wearables import Wearable
 
@@ -40,18 +41,18 @@ KEEP_MS: Final = 30 * 86_400_000
 _FORGET_AT_ONCE: Final = 500
 
 
-def judge_reading(book: Book, reading: Reading) -> None:
-    """What a new reading means for its subject's alarm."""
-    judge_subject(book, reading.subject, reading)
+def judge_reading(book: Book, reading: Reading) -> bool:
+    """What a new reading means for its subject's alarm; True if that is news."""
+    return judge_subject(book, reading.subject, reading)
 
 
-def judge_subject(book: Book, subject: str, reading: Reading | None = None) -> None:
+def judge_subject(book: Book, subject: str, reading: Reading | None = None) -> bool:
     """NEWS2 of a subject as it is now. ``reading`` is the newest, where one has just come."""
     score = alarms.assess(book, subject, book.now_ms).score
     active = alarms.active_alarm(book, Condition.NEWS2, subject)
     found = alarms.danger(score) if score else None
     if reading is None and active is None:
-        return
+        return False
     about = partial(
         AlarmRaised,
         condition=Condition.NEWS2,
@@ -64,7 +65,7 @@ def judge_subject(book: Book, subject: str, reading: Reading | None = None) -> N
         raised_ms=book.now_ms,
     )
     known = score is not None and len(score.missing) < len(score.parts)
-    act(book, active, found, about, EndReason.OVER if known else EndReason.NO_VALUES)
+    return act(book, active, found, about, EndReason.OVER if known else EndReason.NO_VALUES)
 
 
 def judge_silence(book: Book, device: Wearable) -> None:
@@ -102,6 +103,11 @@ def forget(book: Book) -> None:
         for reading in book.find(Reading, state="assigned", limit=_FORGET_AT_ONCE):
             if reading.body.corrected_ms < before_ms:
                 book.delete(Reading, reading.id)
+    minutes = book.find(Minute, state="assigned", limit=1)
+    if minutes and minutes[0].to_ms < before_ms:
+        for minute in book.find(Minute, state="assigned", limit=_FORGET_AT_ONCE):
+            if minute.to_ms < before_ms:
+                book.delete(Minute, minute.id)
 
 
 def look_around(book: Book) -> None:
@@ -140,8 +146,11 @@ def act(
     found: Danger | None,
     about: Callable[..., AlarmRaised],
     reason: EndReason,
-) -> None:
-    """Carry a verdict out; ``about`` is what a new alarm says, but for severity and causes."""
+) -> bool:
+    """Carry a verdict out; ``about`` is what a new alarm says, but for severity and causes.
+
+    True if a record was written.
+    """
     now = book.now_ms
     match alarms.judge(active, found, now):
         case Raise(severity, causes):
@@ -154,10 +163,12 @@ def act(
             )
         case Ease(since_ms) if active:
             book.put(alarms.eased(active, since_ms))
+            return False
         case End() if active:
             _end(book, active, reason)
         case _:
-            pass
+            return False
+    return True
 
 
 def _end(book: Book, alarm: Alarm, reason: EndReason) -> None:

@@ -78,8 +78,10 @@ Meanings = Mapping[type[Body], Meaning]
 _Append = Callable[[str, Lane, list[tuple[bytes, bytes]]], bool]
 
 
-RESERVED_SHEETS: Final = frozenset({"web-session", "web-once"})
-"""New ones may use the reserve: whoever hears a full disk's alarm has to sign in first."""
+RESERVED_SHEETS: Final = frozenset({"web-session", "web-once", "vitals"})
+"""New ones may use the reserve: whoever hears a full disk's alarm has to sign in first, and what
+rings is judged by a patient's present state, of which each has one.
+"""
 
 
 class Book(Page):

@@ -13,8 +13,8 @@ from lianzhen_protocol.bindings import Binding, DeviceBound, DeviceReleased
 from lianzhen_protocol.errors import PatientError
 from lianzhen_protocol.imaging import ImageStored
 from lianzhen_protocol.joins import Claimed, Item, ItemJoined, ItemKind, ItemUnjoined, Join, Reason
+from lianzhen_protocol.minutes import waiting_of_device
 from lianzhen_protocol.people import STREAM, By, Patient
-from lianzhen_protocol.vitals import readings_of_device
 
 RULE: Final = "rule"
 """Actor of an audit row for what the box did by itself."""
@@ -130,10 +130,9 @@ def release(
         raise PatientError("a binding does not end in the future", code="binding-end")
     book.write(STREAM, DeviceReleased(id=binding_id, to_ms=end, by=by, why=why))
     book.audit(by.account, "unbind", f"binding/{binding_id}")
-    for reading in readings_of_device(book, book.node, binding.device, end, binding.end_ms):
-        if not reading.patient_id:
-            cut, at_ms = Reason.BINDING_CUT, reading.body.corrected_ms
-            joins.wait_reading(book, book.node, binding.device, at_ms, book.new_id(), cut)
+    device, cut = binding.device, Reason.BINDING_CUT
+    for at_ms in waiting_of_device(book, book.node, device, end, binding.end_ms):
+        joins.wait_reading(book, book.node, device, at_ms, book.new_id(), cut)
     return book.get(Binding, binding_id) or binding
 
 
