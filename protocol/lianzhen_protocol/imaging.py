@@ -26,6 +26,7 @@ Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 Uid = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 Text = Annotated[str, msgspec.Meta(max_length=400)]
 
+_REPORTS: Final = "1.2.840.10008.5.1.4.1.1.88."
 _UID = re.compile(r"[0-9]+(?:\.[0-9]+)*")  # old modalities do write leading zeros
 
 
@@ -260,6 +261,21 @@ class Instance(Sheet, frozen=True, kw_only=True):
 
     def tokens(self) -> tuple[tuple[str, str], ...]:
         return (("sop", self.sop_uid),)
+
+    @property
+    def cine(self) -> int:
+        """Frames in its preview beside the picture; 0 of a single image."""
+        return cine_frames(self.frames)
+
+    @property
+    def remarkable(self) -> bool:
+        """Whether a reader must be told something of it."""
+        return self.differs or self.burned_in in ("yes", MAYBE)
+
+    @property
+    def is_report(self) -> bool:
+        """Whether it is a Structured Report."""
+        return self.sop_class.startswith(_REPORTS)
 
     def order(self) -> tuple[str, int, int, str]:
         """Sorts the images of a study by series and place in it."""

@@ -6,18 +6,20 @@ where it belongs. Depth, nodes and rows are bounded. Text is read from raw bytes
 """
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from lianzhen_protocol.dicomtext import decode
+from lianzhen_protocol.imaging import Instance
 
 MAX_DEPTH: Final = 16
 MAX_NODES: Final = 20_000
 MAX_ROWS: Final = 2000
 MAX_BYTES: Final = 16 << 20
 _MAX_TEXT: Final = 200
+_MAX_REPORTS: Final = 4
 
 _RELATION, _CONTENT = 0x0040A010, 0x0040A730
 _CODE, _LONG_CODE, _MEANING = 0x00080100, 0x00080119, 0x00080104
@@ -42,6 +44,18 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     """UCUM, as sent; empty for a plain number."""
     how: str
     """What modifies it: derivation, method, selection."""
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """A Structured Report as a page shows it; ``rows`` None where it cannot be read here."""
+
+    title: str
+    rows: list[Measurement] | None
+
+
+def reports_of(images: Iterable[Instance]) -> list[Instance]:
+    """The Structured Reports of a study that are shown."""
+    return [image for image in images if image.is_report][:_MAX_REPORTS]
 
 
 def read_measurements(file: bytes) -> list[Measurement]:

@@ -178,6 +178,13 @@ def frame_of(preview: bytes, index: int) -> bytes:
     return _BETWEEN[2:] + parts[index + 1] + (b"" if last else _BETWEEN[:2])
 
 
+def picked(preview: bytes, frame: str) -> bytes:
+    """The preview, or by its number, as it stands in an address, a frame of it; NoPreview."""
+    if not frame:
+        return preview
+    return frame_of(preview, int(frame) if frame.isascii() and frame.isdigit() else -1)
+
+
 # -- inside the worker
 
 

@@ -26,7 +26,16 @@ from lianzhen_protocol.accounts import Role
 from lianzhen_protocol.imaging import SAFE, Instance, Study
 from lianzhen_runtime.keys import FileKeys
 from support.consoles import Person, clinic_people, hub_people
-from support.modality import NAME, association, ct_slice, pixels, series, storescu
+from support.modality import (
+    NAME,
+    association,
+    ct_slice,
+    pixels,
+    series,
+    storescu,
+    ultrasound_cine,
+    ultrasound_report,
+)
 
 T = TypeVar("T")
 PACKAGED = ("CT_small.dcm", "examples_rgb_color.dcm")
@@ -205,6 +214,38 @@ def test_one_uid_twice_is_kept_once_if_identical_and_side_by_side_if_not(
         assert sorted(image["differs"] for image in images) == [False, True]
         shown = page.get(f"/studies/{study.id}", Accept="text/html").body
         assert shown.count("编号与另一幅相同，内容不同") == 1
+
+
+def test_ultrasound_comes_as_a_cine_to_play_and_a_table_of_measurements(
+    site: Site, tmp_path: Path
+) -> None:
+    cine, report = ultrasound_cine(frames=24), ultrasound_report()
+    cine.StudyInstanceUID = report.StudyInstanceUID
+    paths = [tmp_path / "cine.dcm", tmp_path / "report.dcm"]
+    for image, path in zip((cine, report), paths, strict=True):
+        image.save_as(path, enforce_file_format=True)
+    assert storescu(site.port, paths).good == paths
+    uids = {cine.SOPInstanceUID, report.SOPInstanceUID}
+    wait_until("both at the hub", lambda: site.safe() >= uids)
+    study = next(one for one in site.studies() if one.uid == report.StudyInstanceUID)
+    there = next(one for one in site.at_hub() if one.sop_uid == cine.SOPInstanceUID)
+    wait_until("its preview", lambda: any(x.preview for x in site.at_hub() if x.id == there.id))
+    assert (there.frames, there.burned_in) == (24, "maybe")
+    assert pixels(site.original(there)) == hashlib.sha256(cine.PixelData).hexdigest()
+    for page in (site.doctor.caller, site.admin.caller):
+        address = f"/studies/{study.id}/{there.id}/preview"
+        frames = {page.get(f"{address}?frame={number}").body for number in range(16)}
+        assert len(frames) == 16
+        assert all(each.startswith(b"\xff\xd8\xff") for each in frames)
+        assert page.get(f"{address}?frame=16").status == 404
+        (shown,) = page.get(f"/studies/{study.id}").body["reports"]
+        found = [(row["name"], row["value"], row["unit"]) for row in shown["rows"]]
+        assert found == [
+            ("左室舒张末期内径", "47.5", "mm"), ("Ejection Fraction", "62", "%"), ("Count", "3", "")
+        ]  # fmt: skip
+        text = page.get(f"/studies/{study.id}", Accept="text/html").body
+        for word in ("图中可能含患者文字", "lz-cine", "左室舒张末期内径", "平均值"):
+            assert word in text
 
 
 def test_nothing_of_it_lies_in_clear(site: Site) -> None:

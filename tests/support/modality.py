@@ -18,6 +18,7 @@ from pydicom.uid import (
     ComprehensiveSRStorage,
     CTImageStorage,
     ExplicitVRLittleEndian,
+    UltrasoundMultiFrameImageStorage,
     generate_uid,
 )
 from pynetdicom import AE
@@ -117,6 +118,25 @@ def ultrasound_report(charset: str = "GB18030") -> Dataset:
     found.PatientName, found.PatientID, found.StudyDate = NAME, "P-0001", "20261124"
     found.SeriesNumber, found.InstanceNumber = 9, 1
     found.CompletionFlag, found.VerificationFlag = "COMPLETE", "UNVERIFIED"
+    return found
+
+
+def ultrasound_cine(frames: int = 24, side: int = 96) -> Dataset:
+    """A colour cine: speckle within a sector that moves, no two frames equal."""
+    rng = np.random.default_rng(frames)
+    rows, columns = np.mgrid[0:side, 0:side] - side / 2
+    pictures = []
+    for number in range(frames):
+        inside = np.hypot(rows, columns) < side / 4 * (1.2 + np.sin(number / 4))
+        grey = np.where(inside, rng.normal(140, 25, (side, side)), rng.normal(20, 4, (side, side)))
+        pictures.append(np.stack([grey, grey, grey + 8 * inside], -1).clip(0, 255).astype(np.uint8))
+    found = ct_slice(
+        1, generate_uid(), generate_uid(), side=side, Modality="US", NumberOfFrames=frames,
+        SamplesPerPixel=3, PhotometricInterpretation="RGB", PlanarConfiguration=0,
+        BitsAllocated=8, BitsStored=8, HighBit=7, FrameTime="40", SeriesDescription="四腔心",
+    )  # fmt: skip
+    found.SOPClassUID = UltrasoundMultiFrameImageStorage
+    found.PixelData = b"".join(picture.tobytes() for picture in pictures)
     return found
 
 

@@ -3,6 +3,7 @@
 Fragments for other pages: ``/patients/{id}/imaging``. Live events: ``modality``, ``imaging``.
 """
 
+import contextlib
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -17,7 +18,8 @@ from lianzhen_protocol.imaging import ADMITTED, SENT, STORED, Instance, Study, i
 from lianzhen_protocol.people import Patient
 from lianzhen_protocol.sheets import Sheets
 from lianzhen_runtime.errors import LianzhenError
-from lianzhen_runtime.preview import WINDOWS, NoPreview
+from lianzhen_runtime.measurements import Report, reports_of
+from lianzhen_runtime.preview import WINDOWS, NoPreview, picked
 from lianzhen_runtime.web.routes import Routes, Visit
 
 if TYPE_CHECKING:
@@ -162,7 +164,15 @@ class _Pages:
         if study is None:
             raise NoSuchImage("there is no such study")
         patient = sheets.get(Patient, study.patient_id) if study.patient_id else None
-        return visit.page("imaging/study.html", found=shown(sheets, study), patient=patient)
+        found = shown(sheets, study)
+        reports = [await self._report(image) for image in reports_of(found.images)]
+        return visit.page("imaging/study.html", found=found, patient=patient, reports=reports)
+
+    async def _report(self, image: Instance) -> Report:
+        shelf, rows = self._box.journal.sheets.get(Shelf, image.id), None
+        with contextlib.suppress(FileNotFoundError, SealBroken, NoPreview):
+            rows = await self._box.imaging.measurements(shelf) if shelf else None
+        return Report(title=image.series_description, rows=rows)
 
     async def patient(self, visit: Visit) -> web.StreamResponse:
         sheets = self._box.journal.sheets
@@ -175,16 +185,16 @@ class _Pages:
     async def preview(self, visit: Visit) -> web.StreamResponse:
         image, window = self._image(visit), visit.query("window")
         try:
-            content = await self._picture(image, window)
+            content = await self._picture(image, window, visit.query("frame"))
         except (FileNotFoundError, SealBroken, NoPreview) as error:
             raise NoSuchImage("there is no preview of this image") from error
         headers = {"Cache-Control": "private, max-age=3600"}
         return web.Response(body=content, content_type="image/jpeg", headers=headers)
 
-    async def _picture(self, image: Instance, window: str) -> bytes:
-        """The preview; or through a window, as long as the box holds the image."""
+    async def _picture(self, image: Instance, window: str, frame: str) -> bytes:
+        """The preview, or a frame of it; or through a window, while the box holds the image."""
         if not window:
-            return await self._box.imaging.preview(image.id)
+            return picked(await self._box.imaging.preview(image.id), frame)
         shelf = self._box.journal.sheets.get(Shelf, image.id)
         if shelf is None or window not in WINDOWS:
             raise NoPreview("there is no such window")

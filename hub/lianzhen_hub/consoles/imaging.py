@@ -3,6 +3,7 @@
 ``/cases/{id}/imaging`` is the fragment on the expert's case. Live event: ``imaging``.
 """
 
+import contextlib
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,7 +20,8 @@ from lianzhen_protocol.errors import SealBroken
 from lianzhen_protocol.imaging import SAFE, Instance, Study, images_of
 from lianzhen_protocol.sheets import Sheets
 from lianzhen_runtime.errors import LianzhenError
-from lianzhen_runtime.preview import WINDOWS, NoPreview, PreviewWorker
+from lianzhen_runtime.measurements import MAX_BYTES, Report, reports_of
+from lianzhen_runtime.preview import WINDOWS, NoPreview, PreviewWorker, picked
 from lianzhen_runtime.web.routes import Routes, Visit
 
 if TYPE_CHECKING:
@@ -127,7 +129,17 @@ class _Pages:
                 seen(page, study, actor.name)
             return shown(page, study)
 
-        return visit.page("imaging/study.html", found=await self._hub.transact(look))
+        found = await self._hub.transact(look)
+        reports = [await self._report(image) for image in reports_of(found.images)]
+        return visit.page("imaging/study.html", found=found, reports=reports)
+
+    async def _report(self, image: Instance) -> Report:
+        rows = None
+        with contextlib.suppress(NoSuchImage, NoPreview):
+            if image.size <= MAX_BYTES:
+                content = await self._content(image, "original")
+                rows = await self._viewer.measurements(content)
+        return Report(title=image.series_description, rows=rows)
 
     async def case(self, visit: Visit) -> web.StreamResponse:
         actor, identity = visit.actor, visit.match("id")
@@ -144,14 +156,17 @@ class _Pages:
 
     async def preview(self, visit: Visit) -> web.StreamResponse:
         image = await self._hub.consult(lambda sheets: self._image(sheets, visit))
-        content = await self._picture(image, visit.query("window"))
+        content = await self._picture(image, visit.query("window"), visit.query("frame"))
         headers = {"Cache-Control": "private, max-age=600"}
         return web.Response(body=content, content_type="image/jpeg", headers=headers)
 
-    async def _picture(self, image: Instance, window: str) -> bytes:
-        """The box's preview; or through a window, made now from the values of the original."""
+    async def _picture(self, image: Instance, window: str, frame: str) -> bytes:
+        """The box's preview, or a frame of it; or through a window, made now from the original."""
         if not window:
-            return await self._content(image, "preview")
+            try:
+                return picked(await self._content(image, "preview"), frame)
+            except NoPreview as error:
+                raise NoSuchImage("there is no such frame") from error
         if window not in WINDOWS or image.size > _MOST_VIEWED:
             raise NoSuchImage("there is no such window of this image")
         try:

@@ -1,0 +1,74 @@
+"""An ultrasound's study in a browser: its cine plays out of the preview, its report is a table."""
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from lab import wait_until
+from lianzhen_protocol.accounts import Role
+from support.browser import Pages, Site, assert_clean
+from support.modality import association, storescu, ultrasound_cine, ultrasound_report
+
+MODALITY = "US-CINE"
+
+
+@pytest.fixture(scope="module")
+def study(site: Site, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Key of a study with one cine and its report, all of it at the hub."""
+    folder, port = tmp_path_factory.mktemp("ultrasound"), site.box.dicom_port
+    clinic, hub = site.clinic.of(Role.DOCTOR).caller, site.centre.of(Role.ADMIN).caller
+    with association(port, MODALITY):
+        pass
+
+    def others() -> dict[str, str]:
+        rows = clinic.get("/modalities").body["others"]
+        return {row["title"]: row["id"] for row in rows}
+
+    wait_until("it is shown", lambda: MODALITY in others())
+    assert clinic.post(f"/modalities/{others()[MODALITY]}/admit").status == 200
+    cine, report = ultrasound_cine(), ultrasound_report()
+    cine.StudyInstanceUID, cine.StudyDescription = report.StudyInstanceUID, "心脏超声"
+    report.StudyDescription = "心脏超声"
+    paths: list[Path] = []
+    for number, image in enumerate((cine, report)):
+        paths.append(folder / f"{number}.dcm")
+        image.save_as(paths[-1], enforce_file_format=True)
+    assert storescu(port, paths, title=MODALITY).good == paths
+
+    def found() -> list[str]:
+        studies = clinic.get("/imaging").body["studies"]
+        return [one["id"] for one in studies if one["description"] == "心脏超声"]
+
+    wait_until("the study", lambda: bool(found()))
+
+    def whole() -> bool:
+        shown = hub.get(f"/studies/{found()[0]}").body.get("found", {})
+        return shown.get("arrived") == 2 and any(one["preview"] for one in shown["images"])
+
+    wait_until("all of it at the hub", whole)
+    return found()[0]
+
+
+def watched(page: Page) -> None:
+    assert_clean(page)
+    row = page.get_by_role("row").filter(has_text="左室舒张末期内径")
+    expect(row).to_contain_text("47.5")
+    expect(row).to_contain_text("mm")
+    expect(page.get_by_text("图中可能含患者文字")).to_be_visible()
+    cine = page.locator("lz-cine")
+    picture = cine.locator("img")
+    cine.get_by_role("button", name="播放").click()
+    expect(cine.locator("output")).to_have_text("5 / 16")
+    cine.get_by_role("button", name="暂停").click()
+    cine.get_by_role("slider").press("Home")
+    expect(cine.locator("output")).to_have_text("1 / 16")
+    expect(picture).to_have_js_property("naturalWidth", 96)
+
+
+def test_at_the_clinic(clinic_page: Pages, study: str) -> None:
+    watched(clinic_page(Role.DOCTOR, f"/studies/{study}"))
+
+
+def test_at_the_hub_on_a_telephone(hub_page: Pages, study: str) -> None:
+    watched(hub_page(Role.ADMIN, f"/studies/{study}", "phone"))
