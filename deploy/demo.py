@@ -78,6 +78,7 @@ def scene(made: Lab, database: str | None = None) -> Iterator[Story]:
             "BOX-DEMO",
             dicom_port=dicom,
             device_port=device,
+            triage_model=True,
             print_server=cups.url,
             print_queue=cups.add(printer),
         )

@@ -256,8 +256,9 @@ class BoxProgram(Program):
             "status_port": self.status_port,
             "console_port": self.console_port,
             "setup_port": self.setup_port,
-            "dicom_port": 0,  # modalities and wearables are asked for where a test or a story
-            "device_port": 0,  # has some
+            "dicom_port": 0,  # modalities, wearables and the model are asked for where a test or
+            "device_port": 0,  # a story has some
+            "triage_model": False,
         }
         found |= settings
         self.dicom_port, self.device_port = (

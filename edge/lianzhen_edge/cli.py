@@ -1,18 +1,13 @@
 """The box's command line. Every verb but ``run`` and ``check-config`` speaks to a running box."""
 
 import argparse
-import asyncio
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
 
-from lianzhen_protocol import claims, kinds
-from lianzhen_protocol.frame import MAX_PLAIN_BYTES
-from lianzhen_protocol.records import DiagnosticNote
-from lianzhen_runtime.audit_report import report
-from lianzhen_runtime.child import own_command
 from lianzhen_runtime.commandline import (
     RefusedForNow,
     ask,
@@ -23,15 +18,13 @@ from lianzhen_runtime.commandline import (
 )
 from lianzhen_runtime.errors import Unavailable
 from lianzhen_runtime.ids import new_id
-from lianzhen_runtime.program import run_program
 from lianzhen_runtime.retry import pause
-from lianzhen_runtime.rules import load_rules
-from lianzhen_runtime.web import owner
+from lianzhen_runtime.web import owner_verbs
 
-from . import __version__, app, auditing, status_text
+from . import __version__
 from .settings import DEFAULT_FILE, Settings
-from .status import BoxStatus
-from .sync import STALLED_SECONDS, concerns
+
+# What a verb needs beyond these is imported by it: on a small board each library is felt.
 
 LOOK = 3
 """Exit status of ``status`` where a person should look: neither 1, no answer, nor 2."""
@@ -60,10 +53,10 @@ def parser() -> argparse.ArgumentParser:
     status = verbs.add_parser("status", help="what the box holds, and how the line is")
     status.add_argument("--json", action="store_true")
     status.add_argument(
-        "--stalled", type=float, default=STALLED_SECONDS, metavar="SECONDS",
+        "--stalled", type=float, metavar="SECONDS",
         help="how long something may wait before somebody should look (exit status 3)",
     )  # fmt: skip
-    owner.add_verbs(verbs, homes=False)
+    owner_verbs.add_to(verbs, homes=False)
     item = verbs.add_parser("item", help="what became of one record")
     item.add_argument("id", help="32 hexadecimal digits")
     modalities = verbs.add_parser("modalities", help="who may send images, and who tried")
@@ -90,6 +83,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace, settings: Settings) -> int:
+    from lianzhen_runtime.child import own_command
+    from lianzhen_runtime.program import run_program
+
+    from . import app
+
     named = (("--config", options.config), ("--state", options.state))
     given = [part for name, value in named if value for part in (name, str(value))]
     command = own_command("lianzhen_edge", *given)
@@ -97,70 +95,83 @@ def _run(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def _scp(_options: argparse.Namespace, settings: Settings) -> int:
-    from .dicom import scp  # its libraries are large, and no other verb needs them
+    from lianzhen_runtime.program import run_program
+
+    from .dicom import scp
 
     return run_program("lianzhen-edge scp", lambda: scp.run(settings))
 
 
 def _check(_options: argparse.Namespace, settings: Settings) -> int:
+    from lianzhen_runtime.rules import load_rules
+
     load_rules(settings.policies)
     print(f"the configuration is good; state in {settings.folder}")
     return 0
 
 
 def _triage(_options: argparse.Namespace, settings: Settings) -> int:
-    from .triage import process  # onnxruntime, for this verb alone
+    from lianzhen_runtime.program import run_program
+
+    from .triage import process
 
     return run_program("lianzhen-edge triage", lambda: process.run(settings))
 
 
 def _claim(options: argparse.Namespace, settings: Settings) -> int:
+    from lianzhen_protocol import claims
+
     claims.parse(options.text)  # a typing error is best said before anything is asked
-    asyncio.run(_ask(settings, "POST", "/claim", data=options.text))
+    _ask(settings, "POST", "/claim", body=options.text.encode())
     print("claimed; 'lianzhen-edge status' says when the box is enrolled")
     return 0
 
 
 def _put(options: argparse.Namespace, settings: Settings) -> int:
+    from lianzhen_protocol import kinds
+    from lianzhen_protocol.records import DiagnosticNote
+
     body = DiagnosticNote(text=options.text)
     now_ms = time.time_ns() // 1_000_000
     ids = [new_id(now_ms) for _ in range(options.count)]
     entries = [kinds.encode(body, identity, now_ms) for identity in ids]
-    asyncio.run(_put_all(options, settings, list(zip(ids, entries, strict=True))))
+    _put_all(options, settings, list(zip(ids, entries, strict=True)))
     print(f"{len(entries)} stored in {options.stream}")
     return 0
 
 
-async def _put_all(
+def _put_all(
     options: argparse.Namespace, settings: Settings, entries: list[tuple[bytes, bytes]]
 ) -> None:
     """Batch by batch, each printed when it is stored.
 
     A batch that got no answer is asked again: its ids make it harmless.
     """
+    from lianzhen_protocol.frame import MAX_PLAIN_BYTES
+
     size = min(BATCH, max(1, MAX_PLAIN_BYTES // (len(entries[0][1]) + 1))) if entries else 1
     if options.rate:
         size = min(size, max(1, options.rate // 10))
     for at in range(0, len(entries), size):
         batch = entries[at : at + size]
         began = time.monotonic()
-        await _put_batch(options, settings, [entry for _, entry in batch])
+        _put_batch(options, settings, [entry for _, entry in batch])
         if options.ids:
             print("\n".join(identity.hex() for identity, _ in batch), flush=True)
         if options.rate:
-            await asyncio.sleep(max(0.0, began + len(batch) / options.rate - time.monotonic()))
+            time.sleep(max(0.0, began + len(batch) / options.rate - time.monotonic()))
 
 
-async def _put_batch(options: argparse.Namespace, settings: Settings, entries: list[bytes]) -> None:
+def _put_batch(options: argparse.Namespace, settings: Settings, entries: list[bytes]) -> None:
     payload, params = msgspec.msgpack.encode(entries), {"stream": options.stream}
     attempt = 0
     while True:
         try:
-            await _ask(settings, "POST", "/records", params=params, data=payload)
+            _ask(settings, "POST", "/records", params=params, body=payload)
         except (Unavailable, RefusedForNow):
             if not options.wait:
                 raise
-            await asyncio.sleep(pause(attempt, base=0.2, cap=2.0))
+            time.sleep(pause(attempt, base=0.2, cap=2.0))
             attempt += 1
         else:
             return
@@ -168,11 +179,15 @@ async def _put_batch(options: argparse.Namespace, settings: Settings, entries: l
 
 def _status(options: argparse.Namespace, settings: Settings) -> int:
     """Status 3 if a person should look, so that a monitor needs nothing but this verb."""
-    found = msgspec.convert(asyncio.run(_ask(settings, "GET", "/status")), BoxStatus)
+    from . import status_text
+    from .status import BoxStatus
+    from .sync import STALLED_SECONDS, concerns
+
+    found = msgspec.convert(_ask(settings, "GET", "/status"), BoxStatus)
     concerned = concerns(
         *(found.state, found.now_ms, found.certificate_ends_ms, found.links, found.lanes),
         found.storage.causes if found.storage else (),
-        stalled_s=options.stalled,
+        stalled_s=STALLED_SECONDS if options.stalled is None else options.stalled,
     )
     found = msgspec.structs.replace(found, concerns=concerned)
     print(pretty(found) if options.json else "\n".join(status_text.lines(found)))
@@ -180,15 +195,12 @@ def _status(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def _accounts(options: argparse.Namespace, settings: Settings) -> int:
-    def ask_box(method: str, path: str, **more: Any) -> Any:
-        return asyncio.run(_ask(settings, method, path, **more))
-
-    print("\n".join(owner.lines(options, ask_box)))
+    print("\n".join(owner_verbs.lines(options, partial(_ask, settings))))
     return 0
 
 
 def _item(options: argparse.Namespace, settings: Settings) -> int:
-    found = asyncio.run(_ask(settings, "GET", f"/items/{options.id}"))
+    found = _ask(settings, "GET", f"/items/{options.id}")
     seen = f", seen by {found['seen_by']}" if found["seen_by"] else ""
     rejected = f", rejected: {found['rejected']}" if found["rejected"] else ""
     print(f"{found['state']}{seen}{rejected}  ({found['stream']} {found['seq']})")
@@ -199,9 +211,9 @@ def _modalities(options: argparse.Namespace, settings: Settings) -> int:
     if named := options.admit or options.remove:
         title, _, address = named.rpartition("@")
         wanted = {"title": title, "address": address, "by": options.by}
-        body = msgspec.json.encode(wanted | {"remove": bool(options.remove)})
-        asyncio.run(_ask(settings, "POST", "/dicom/modalities", data=body))
-    found = asyncio.run(_ask(settings, "GET", "/dicom/modalities"))
+        body = wanted | {"remove": bool(options.remove)}
+        _ask(settings, "POST", "/dicom/modalities", body=body)
+    found = _ask(settings, "GET", "/dicom/modalities")
     if options.json:
         print(pretty(found))
         return 0
@@ -210,11 +222,15 @@ def _modalities(options: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
-async def _ask(settings: Settings, method: str, path: str, **more: Any) -> Any:
-    return await ask("lianzhen-edge", settings.folder / "control.sock", method, path, **more)
+def _ask(settings: Settings, method: str, path: str, **more: Any) -> Any:
+    return ask("lianzhen-edge", settings.folder / "control.sock", method, path, **more)
 
 
 def _audit(options: argparse.Namespace, settings: Settings) -> int:
+    from lianzhen_runtime.audit_report import report
+
+    from . import auditing
+
     found = auditing.verify(settings.folder)
     lines, status = report([found])
     print(pretty(found) if options.json else "\n".join(lines))

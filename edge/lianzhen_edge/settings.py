@@ -62,6 +62,9 @@ class Settings(Section, frozen=True):
     device_plain_port: Port = 0
     """The same without TLS, for devices that have none: their passwords go in clear."""
 
+    triage_model: bool = True
+    """The learned score's own process, some 70 MB; without it triage is the table and NEWS2."""
+
     hardware_id_file: str | None = None
     """File that names this machine, where the device tree and DMI do not."""
 

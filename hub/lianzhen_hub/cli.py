@@ -1,20 +1,13 @@
 """The hub's command line. Every verb but ``run`` and ``check-config`` asks a running hub."""
 
 import argparse
-import asyncio
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import aiohttp
-import segno
-from sqlalchemy.exc import OperationalError
-
-from lianzhen_runtime.audit_report import head_of, report
-from lianzhen_runtime.child import own_command
 from lianzhen_runtime.commandline import (
     ask,
     common_options,
@@ -24,20 +17,16 @@ from lianzhen_runtime.commandline import (
 )
 from lianzhen_runtime.errors import ConfigError, Unavailable
 from lianzhen_runtime.files import read_secret, sole_user
-from lianzhen_runtime.program import run_program
-from lianzhen_runtime.rules import load_rules
-from lianzhen_runtime.web import owner
-from lianzhen_runtime.web.look import size
+from lianzhen_runtime.web import owner_verbs
 
-from . import __version__, app
-from .audit import check
-from .backup import recovery, restoring
-from .fleet import rotation
-from .fleet.authority import Authority, common_name
-from .ingest import shard
+from . import __version__
 from .settings import DEFAULT_FILE, Settings
-from .settlement.export import yuan
-from .store.database import Database
+
+if TYPE_CHECKING:
+    from .fleet.authority import Authority
+    from .fleet.rotation import Straggler
+
+# What a verb needs beyond these is imported by it: on a small machine each library is felt.
 
 
 def parser() -> argparse.ArgumentParser:
@@ -108,7 +97,7 @@ def parser() -> argparse.ArgumentParser:
     audit.add_argument("--node", help="a box's log alone, or 'hub'")
     audit.add_argument("--head", help="SEQ:HASH of the hub's log, as a box or a paper keeps it")
     audit.add_argument("--json", action="store_true")
-    owner.add_verbs(verbs, homes=True)
+    owner_verbs.add_to(verbs, homes=True)
     for verb in _LISTS:
         verbs.choices[verb].add_argument("--json", action="store_true")
     return top
@@ -124,20 +113,18 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def _do(options: argparse.Namespace, settings: Settings) -> int:
     match options.verb:
-        case "run":
-            return run_program("lianzhen-hub", lambda: app.run(settings, _command(options)))
-        case "ingest":
-            if options.shard >= settings.shards:
-                raise ConfigError(f"there is no shard {options.shard}: shards = {settings.shards}")
-            return run_program("lianzhen-hub", lambda: shard.run(settings, options.shard))
+        case "run" | "ingest":
+            return _run(options, settings)
         case "check-config":
+            from lianzhen_runtime.rules import load_rules
+
             load_rules(settings.policies)
             print(f"the configuration is good; state in {settings.folder}")
         case "claim":
             _claim(options, settings)
         case "revoke":
             body = {"reason": options.reason}
-            _ask(settings, "POST", f"/nodes/{options.node}/revoke", json=body)
+            _ask(settings, "POST", f"/nodes/{options.node}/revoke", body=body)
             print(f"{options.node} is out of service: disconnected, and refused from now on")
         case "approve" | "refuse":
             path = f"/nodes/{options.node}/{options.verb}"
@@ -145,10 +132,10 @@ def _do(options: argparse.Namespace, settings: Settings) -> int:
             print(f"{options.node}: {options.verb}d")
         case "adopt":
             body = {"box": options.box, "clinic": options.clinic}
-            _ask(settings, "POST", f"/nodes/{options.node}/adopt", json=body)
+            _ask(settings, "POST", f"/nodes/{options.node}/adopt", body=body)
             print(f"{options.node} is known again, as {options.box} of {options.clinic}")
         case "account" | "reset-password":
-            print("\n".join(owner.lines(options, partial(_ask, settings))))
+            print("\n".join(owner_verbs.lines(options, partial(_ask, settings))))
         case "open":
             found = _ask(settings, "GET", f"/records/{options.id}", params={"by": options.by})
             print(pretty(found))
@@ -167,8 +154,24 @@ def _do(options: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
+def _run(options: argparse.Namespace, settings: Settings) -> int:
+    from lianzhen_runtime.program import run_program
+
+    if options.verb == "run":
+        from . import app
+
+        return run_program("lianzhen-hub", lambda: app.run(settings, _command(options)))
+    from .ingest import shard
+
+    if options.shard >= settings.shards:
+        raise ConfigError(f"there is no shard {options.shard}: shards = {settings.shards}")
+    return run_program("lianzhen-hub", lambda: shard.run(settings, options.shard))
+
+
 def _command(options: argparse.Namespace) -> list[str]:
     """How this hub starts a process of its own with the same configuration."""
+    from lianzhen_runtime.child import own_command
+
     named = (("--config", options.config), ("--state", options.state))
     given = [part for name, value in named if value for part in (name, str(value))]
     return own_command("lianzhen_hub", *given)
@@ -176,8 +179,10 @@ def _command(options: argparse.Namespace) -> list[str]:
 
 def _claim(options: argparse.Namespace, settings: Settings) -> None:
     wanted = {"box": options.box, "clinic": options.clinic, "days": options.days}
-    text = _ask(settings, "POST", "/claims", json=wanted)["text"]
+    text = _ask(settings, "POST", "/claims", body=wanted)["text"]
     if not options.text:
+        import segno
+
         segno.make(text, error="m").terminal(out=sys.stdout, compact=True)
     print(text)
 
@@ -188,13 +193,15 @@ def _ledger(options: argparse.Namespace, settings: Settings) -> int:
         return 0
     if options.action == "reverse":
         said = {"reason": options.reason, "by": options.by}
-        found = _ask(settings, "POST", f"/ledger/{options.claim}/reverse", json=said)
+        found = _ask(settings, "POST", f"/ledger/{options.claim}/reverse", body=said)
         print(pretty(found) if options.json else f"{found['claim']} is {found['state']}")
         return 0
     found = _ask(settings, "GET", "/ledger")
     if options.json:
         print(pretty(found))
     else:
+        from .settlement.export import yuan
+
         for row in found["accounts"]:
             held = row["pending_debit_fen"] - row["pending_credit_fen"]
             waits = f"  ({yuan(held)} pending)" if held else ""
@@ -211,10 +218,11 @@ def _backup(options: argparse.Namespace, settings: Settings) -> None:
         print(_ask(settings, "POST", "/recovery-key")["key"])
     elif options.verb == "backup":
         wanted = {"folder": str(options.folder.absolute())}
-        patience = aiohttp.ClientTimeout(total=None)
-        made = _ask(settings, "POST", "/backup", json=wanted, timeout=patience)
+        made = _ask(settings, "POST", "/backup", body=wanted, seconds=None)
         print(f"{made['path']}: {made['records']} records, {made['image_files']} images, verified")
     else:
+        from .backup import recovery, restoring
+
         chosen = restoring.choose(options.folder, options.at)
         key = recovery.private_key(read_secret(options.key).decode(errors="replace"))
         made = restoring.restore(chosen, settings.folder, settings.database_url, key)
@@ -226,6 +234,9 @@ def _backup(options: argparse.Namespace, settings: Settings) -> None:
 
 def _authority(options: argparse.Namespace, settings: Settings) -> None:
     """On the files themselves: the hub is stopped for a change, and takes it up at its start."""
+    from .fleet import rotation
+    from .fleet.authority import Authority, common_name
+
     folder = settings.folder / "ca"
     if not folder.exists():
         raise Unavailable(f"there is no hub in {settings.folder}: name its folder with --state")
@@ -249,7 +260,12 @@ def _authority(options: argparse.Namespace, settings: Settings) -> None:
             print("the old root is retired and its key is gone; start the hub, print claims anew")
 
 
-def _stragglers(settings: Settings, authority: Authority) -> list[rotation.Straggler]:
+def _stragglers(settings: Settings, authority: "Authority") -> "list[Straggler]":
+    from sqlalchemy.exc import OperationalError
+
+    from .fleet import rotation
+    from .store.database import Database
+
     database = Database(settings.database_url)
     try:
         with database.engine.connect().execution_options(reader=True) as db:
@@ -273,11 +289,15 @@ def _quarantine(options: argparse.Namespace, settings: Settings) -> None:
             said["body"] = options.body.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{options.body} cannot be read: {error}") from error
-    _ask(settings, "POST", f"{path}/{options.action}", json=said)
+    _ask(settings, "POST", f"{path}/{options.action}", body=said)
     print(f"{options.place} is {options.action}{'d' if options.action == 'release' else 'ed'}")
 
 
 def _audit(options: argparse.Namespace, settings: Settings) -> int:
+    from lianzhen_runtime.audit_report import head_of, report
+
+    from .audit import check
+
     heads = [head_of(options.head)] if options.head else []
     found = check.verify(settings, options.node, heads)
     lines, status = report(found)
@@ -309,6 +329,8 @@ def _when(ms: int | None) -> str:
 def _node_line(row: dict[str, Any]) -> str:
     waits = "  WAITS FOR APPROVAL" if row["waiting_for_approval"] else ""
     if row["waiting"]:
+        from lianzhen_runtime.web.look import size
+
         waits = f"  {row['waiting']} wait there, {size(row['waiting_bytes'])}{waits}"
     waits += "".join(f"  {code.upper()}" for code in row["concerns"])
     online = "+".join(row["online"]) or "offline"
@@ -354,5 +376,4 @@ _LISTS: dict[str, Callable[[dict[str, Any]], str] | None] = {
 
 
 def _ask(settings: Settings, method: str, path: str, **more: Any) -> Any:
-    socket = settings.folder / "admin.sock"
-    return asyncio.run(ask("lianzhen-hub", socket, method, path, **more))
+    return ask("lianzhen-hub", settings.folder / "admin.sock", method, path, **more)

@@ -16,7 +16,7 @@ from .admin import boxes
 from .admin.boxes import NodeView
 from .backup.keeping import Backups
 from .broker.configuration import BrokerSettings
-from .broker.external import OWN_BROKER, ExternalBroker
+from .broker.external import ExternalBroker
 from .broker.gate import Gate
 from .broker.mosquitto import Broker
 from .consultations.presence import Presence
@@ -34,7 +34,7 @@ from .ingest.vault import Vault
 from .meanings import MEANINGS
 from .metrics import metrics
 from .page import HubPage
-from .settings import Settings
+from .settings import OWN_BROKER, Settings
 from .settlement.desk import keep_rules
 from .status import Health, HubStatus
 from .store.database import Database

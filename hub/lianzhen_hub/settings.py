@@ -4,15 +4,13 @@ import re
 import socket
 import time
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
 from lianzhen_runtime.config import Section
 
-from .broker.external import OWN_BROKER, addresses
-from .store.database import sqlite_url
-
+OWN_BROKER: Final = "own"
 DEFAULT_FILE = Path("/etc/lianzhen/hub.toml")
 
 _BUCKET = re.compile(r"s3://[a-z0-9.-]{3,63}(/.*)?")
@@ -95,6 +93,8 @@ class Settings(Section, frozen=True):
                 "SQLite has one writer, so it takes one shard"
             )
         if self.broker != OWN_BROKER:
+            from .broker.external import addresses  # its libraries are for a hub that runs
+
             addresses(self.broker)
             if self.shards > 1:
                 raise ValueError("shards need the hub's own broker; with another one shards = 1")
@@ -112,7 +112,7 @@ class Settings(Section, frozen=True):
     @property
     def database_url(self) -> str:
         """Where the tables are."""
-        return self.database or sqlite_url(self.folder / "hub.db")
+        return self.database or f"sqlite:///{self.folder / 'hub.db'}"
 
     @property
     def public_url(self) -> str:

@@ -1,18 +1,20 @@
 """What both command lines do alike: configuration, one sentence for an error, asking a socket."""
 
 import argparse
+import http.client
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlencode
 
-import aiohttp
 import msgspec
 
 from lianzhen_protocol.errors import ProtocolError
 
 from .config import Section, load
 from .errors import LianzhenError, Unavailable
+from .unix import UnixConnection
 
 
 class Refused(LianzhenError):
@@ -50,24 +52,36 @@ def in_one_sentence(name: str, verb: Callable[[], int]) -> int:
         return 130
 
 
-async def ask(program: str, socket: Path, method: str, path: str, **more: Any) -> Any:
-    """One request to a running program's own socket; its JSON.
+def ask(
+    program: str,
+    socket: Path,
+    method: str,
+    path: str,
+    *,
+    params: Mapping[str, str] | None = None,
+    body: object = None,
+    seconds: float | None = 300.0,
+) -> Any:
+    """One request to a running program's own socket; its JSON. ``body`` is sent as JSON, or as it
+    is if it is bytes; ``seconds`` (None: for ever) is how long each part of an answer may take.
 
     Unavailable if nobody answers there, Refused or RefusedForNow with the program's sentence.
     """
-    connector = aiohttp.UnixConnector(path=str(socket))
+    target = f"{path}?{urlencode(params)}" if params else path
+    content = body if isinstance(body, bytes | None) else msgspec.json.encode(body)
+    connection = UnixConnection(socket, seconds)
     try:
-        async with (
-            aiohttp.ClientSession("http://program", connector=connector) as session,
-            session.request(method, path, **more) as answer,
-        ):
-            body = msgspec.json.decode(await answer.read())
-    except (aiohttp.ClientError, OSError) as error:
+        connection.request(method, target, content)
+        answer = connection.getresponse()
+        found = msgspec.json.decode(answer.read())
+    except (OSError, http.client.HTTPException) as error:
         raise Unavailable(f"nobody answers on {socket}; is '{program} run' running?") from error
+    finally:
+        connection.close()
     if answer.status < 400:
-        return body
+        return found
     kind = RefusedForNow if answer.status >= 500 else Refused
-    raise kind(body["detail"], code=body["code"])
+    raise kind(found["detail"], code=found["code"])
 
 
 def pretty(value: Any) -> str:

@@ -69,7 +69,7 @@ def site() -> Iterator[Site]:
         hub = made.hub().start().wait()
         dicom, device = free_ports(2)
         printing = {"print_server": cups.url, "print_queue": queue}
-        box = made.box(dicom_port=dicom, device_port=device, **printing).start()
+        box = made.box(dicom_port=dicom, device_port=device, triage_model=True, **printing).start()
         node = box.enrol(hub, CLINIC)
         yield Site(hub, box, node, clinic_people(box), hub_people(hub), printer)
 

@@ -4,11 +4,10 @@ import asyncio
 from pathlib import Path
 from typing import Final
 
+import aiohttp
 import msgspec
 
 from lianzhen_protocol.triage import Abstained, Forecast, Silence
-from lianzhen_runtime.commandline import Refused, ask
-from lianzhen_runtime.errors import Unavailable
 from lianzhen_runtime.log import Log
 
 from .bundle import ModelRefused, Patient
@@ -19,15 +18,19 @@ _log = Log("lianzhen.triage.client")
 
 async def forecast(socket: Path, patient: Patient, seconds: float = ANSWER_SECONDS) -> Forecast:
     """The learned score, or one that says why there is none; it never takes longer, nor raises."""
-    asked = msgspec.json.encode(patient)
     try:
-        async with asyncio.timeout(seconds):
-            found = await ask("lianzhen-edge", socket, "POST", "/forecast", data=asked)
-            answer = msgspec.convert(found, Forecast)
-    except Refused as refusal:
-        away = refusal.code != ModelRefused.code
-        return _silent(Abstained.MODEL_AWAY if away else Abstained.MODEL_REFUSED, refusal.code)
-    except (Unavailable, TimeoutError, msgspec.MsgspecError) as error:
+        async with (
+            asyncio.timeout(seconds),
+            aiohttp.ClientSession(connector=aiohttp.UnixConnector(path=str(socket))) as session,
+            session.post("http://triage/forecast", data=msgspec.json.encode(patient)) as reply,
+        ):
+            said = await reply.read()
+        if reply.status >= 400:
+            code = str(msgspec.json.decode(said)["code"])
+            away = code != ModelRefused.code
+            return _silent(Abstained.MODEL_AWAY if away else Abstained.MODEL_REFUSED, code)
+        answer = msgspec.json.decode(said, type=Forecast)
+    except (aiohttp.ClientError, OSError, TimeoutError, msgspec.MsgspecError) as error:
         return _silent(Abstained.MODEL_AWAY, type(error).__name__)
     _log.transition("triage", "answers")
     return answer

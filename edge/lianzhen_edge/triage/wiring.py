@@ -41,6 +41,7 @@ def desk_of(box: "Box") -> TriageDesk:
 
 
 def services(box: "Box") -> Iterable[tuple[str, Callable[[], Awaitable[None]]]]:
-    """The model's process, and the watch over new vitals."""
-    yield "triage", box.child("triage").run
+    """The model's process, where one is wanted, and the watch over new vitals."""
+    if box.settings.triage_model:
+        yield "triage", box.child("triage").run
     yield "triage watch", Watch(box.journal, desk_of(box)).run

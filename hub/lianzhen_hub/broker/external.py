@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 
 from lianzhen_runtime import mqtt
 
-OWN_BROKER = "own"
 SCHEME = "mqtts"
 
 

@@ -12,9 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, OperationalError
 
@@ -23,6 +21,8 @@ from lianzhen_runtime.errors import ConfigError, Unavailable
 from . import months
 
 Result = TypeVar("Result")
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 def sqlite_url(path: Path) -> str:
@@ -69,14 +69,35 @@ def _prepare_postgresql(connection: Any, _record: object) -> None:
 
 def upgrade(engine: Engine) -> None:
     """Bring the tables to this release; migrations only ever add, and move what they part."""
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+    if revision(engine) != newest_revision():
+        _migrate(engine)
     # Where somebody holds the tables just now, the hub's upkeep does it later.
     with contextlib.suppress(OperationalError), engine.begin() as connection:
         months.keep_ahead(connection, time.time_ns() // 1_000_000)
+
+
+def revision(engine: Engine) -> str | None:
+    """Which migration the tables are at; None before the first."""
+    with engine.connect().execution_options(reader=True) as connection:
+        if not inspect(connection).has_table("alembic_version"):
+            return None
+        return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def newest_revision() -> str:
+    """The last one of this release, by the names of the files: ``m0001_first.py`` is 0001."""
+    return max(path.name[1:5] for path in (_MIGRATIONS / "versions").glob("m*.py"))
+
+
+def _migrate(engine: Engine) -> None:
+    from alembic import command  # a start with nothing to migrate does without it
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
 
 
 class Database:

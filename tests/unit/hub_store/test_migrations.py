@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, UniqueConstraint, select
 import lianzhen_hub.store
 from lab import Postgres
 from lianzhen_hub.store import months, sql, tables
-from lianzhen_hub.store.database import open_engine, sqlite_url, upgrade
+from lianzhen_hub.store.database import newest_revision, open_engine, revision, sqlite_url, upgrade
 from lianzhen_protocol.identity import uuid7
 from lianzhen_runtime.errors import ConfigError
 from support.lab_fixtures import HAS_POSTGRES
@@ -52,7 +52,9 @@ def upgrade_to(engine: Engine, revision: str) -> None:
 
 
 def test_migrations_end_at_the_tables_of_this_release(engine: Engine) -> None:
+    assert revision(engine) is None
     upgrade(engine)
+    assert revision(engine) == newest_revision()
     parted = engine.dialect.name == "postgresql"
 
     def meant(made: Any, name: str | None, kind: str, reflected: bool, _other: Any) -> bool:
@@ -65,6 +67,7 @@ def test_migrations_end_at_the_tables_of_this_release(engine: Engine) -> None:
         options = {"compare_type": True, "include_object": meant}
         context = MigrationContext.configure(connection, opts=options)
         assert compare_metadata(context, tables.metadata) == []
+        assert context.get_current_heads() == (newest_revision(),)
 
 
 def _filled(engine: Engine) -> None:
