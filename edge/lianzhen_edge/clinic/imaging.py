@@ -4,12 +4,14 @@ Fragments for other pages: ``/patients/{id}/imaging``. Live events: ``modality``
 """
 
 import contextlib
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from aiohttp import web
 
 from lianzhen_edge.appliance.browser_trust import own_addresses
+from lianzhen_edge.dicom.commitments import WAITING, Commitment
 from lianzhen_edge.dicom.imaging import Allowed
 from lianzhen_edge.dicom.shelf import Held, Shelf
 from lianzhen_protocol.accounts import CLINICAL, Role
@@ -109,6 +111,10 @@ class _Pages:
                 str(one) for one in own_addresses() if one.version == 4 and not one.is_loopback
             ],
             "admitted": [row for row in rows if row.state == ADMITTED],
+            "untold": Counter(
+                each.scanner
+                for each in self._box.journal.sheets.find(Commitment, state=WAITING, limit=_NEWEST)
+            ),
             "others": [row for row in rows if row.state != ADMITTED],
         }
 

@@ -36,6 +36,7 @@ from lianzhen_runtime.web.once import Act
 
 from . import waiting
 from .arrival import FOLDER, Admissions, Called, Caller, Kept
+from .commitments import Commitments
 from .intake import Intake
 from .preparation import Preparation
 from .previews import Previews
@@ -121,6 +122,7 @@ class Imaging:
         self.preparation = Preparation(self._journal, self._reader, self._previews, self.room)
         self._viewer = PreviewWorker()
         self.intake = Intake(box.node, self._journal, self._reader)
+        self.commitments = Commitments(self._journal, self.intake)
         self.uploader = Uploader(self._journal, self, box.hub_line, self.preparation.order)
         self.scp = box.child("scp")
         self._callers = asyncio.Lock()

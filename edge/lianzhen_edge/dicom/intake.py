@@ -47,6 +47,7 @@ class Intake:
         self._told: asyncio.Queue[Place | None] = asyncio.Queue()
         self.caught_up = asyncio.Event()
         """Set once the scan at start is done."""
+        self._begun = self._ended = 0
 
     def tell(self, place: Place) -> None:
         """An image is durable there."""
@@ -56,11 +57,22 @@ class Intake:
         """Whoever tells has died, perhaps before it told: scan now."""
         self._told.put_nowait(None)
 
+    def whole_scan(self) -> int:
+        """Order a scan; `scanned` says when all that was durable by now was taken in by it."""
+        self.look_again()
+        return self._begun + 1
+
+    def scanned(self, number: int) -> bool:
+        """Whether the scan of this number has ended, or one after it."""
+        return self._ended >= number
+
     async def run(self) -> None:
         """Scan, then take in what is told, and scan again when nothing was for a while."""
         while True:
+            self._begun += 1
             async for batch in self._unknown():
                 await self.take(batch)
+            self._ended = self._begun
             self.caught_up.set()
             try:
                 async with asyncio.timeout(SCAN_SECONDS):

@@ -225,9 +225,8 @@ async def run(settings: Settings) -> None:
     with contextlib.ExitStack() as stack:
         segments = SegmentLog(folder, keys, room=share.left, spares=SPARE_SEGMENTS)
         stack.callback(segments.close)
-        house = House(
-            Reception(segments, notices), Admissions(folder), notices, services=services(core)
-        )
+        offered = stack.enter_context(services(core, settings.dicom_ae_title))
+        house = House(Reception(segments, notices), Admissions(folder), notices, services=offered)
         server = serve(settings.listen, settings.dicom_port, house)
         stack.callback(server.close)
         _log.info("scp runs", port=settings.dicom_port)

@@ -2,15 +2,19 @@
 
 from typing import TYPE_CHECKING
 
+import msgspec
 from aiohttp import web
 
 from lianzhen_runtime.problems import json_answer
 
-from . import orders
-from .services.said import Listed
+from . import commitments, orders
+from .services.said import Commit, Listed, Taken
 
 if TYPE_CHECKING:
     from lianzhen_edge.box import Box
+
+_commit = msgspec.json.Decoder(Commit)
+_taken = msgspec.json.Decoder(Taken)
 
 
 def routes(box: "Box") -> list[web.RouteDef]:
@@ -20,4 +24,28 @@ def routes(box: "Box") -> list[web.RouteDef]:
         due = orders.due(box.journal.sheets, box.clinic)
         return json_answer(Listed(now_ms=box.clock.now_ms, due=due))
 
-    return [web.get("/dicom/worklist", worklist)]
+    async def commit(request: web.Request) -> web.Response:
+        said = _commit.decode(await request.read())
+        key = await box.journal.transact(lambda book: commitments.take(book, said))
+        return json_answer(Taken(id=key))
+
+    async def decided(_request: web.Request) -> web.Response:
+        return json_answer(box.imaging.commitments.decided())
+
+    async def decided_one(request: web.Request) -> web.Response:
+        found = box.imaging.commitments.one(request.match_info["id"])
+        return json_answer([found] if found else [])
+
+    async def told(request: web.Request) -> web.Response:
+        key = _taken.decode(await request.read()).id
+        await box.journal.transact(lambda book: commitments.told(book, key))
+        box.imaging.commitments.forget(key)
+        return json_answer(Taken(id=key))
+
+    return [
+        web.get("/dicom/worklist", worklist),
+        web.post("/dicom/commitments", commit),
+        web.get("/dicom/commitments", decided),
+        web.post("/dicom/commitments/told", told),
+        web.get("/dicom/commitments/{id}", decided_one),
+    ]

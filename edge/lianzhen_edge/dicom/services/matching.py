@@ -104,6 +104,11 @@ def write(answer: Attributes, transfer_syntax: str, asked: str = "") -> bytes:
     charset = asked if asked in _OFFERED and _says(answer, _OFFERED[asked]) else UTF_8
     found = dataset(answer)
     found.SpecificCharacterSet = charset
+    return encoded(found, transfer_syntax)
+
+
+def encoded(found: Dataset, transfer_syntax: str) -> bytes:
+    """Its bytes; ValueError if it has none."""
     syntax = UID(transfer_syntax)
     made = write_set(
         found, syntax.is_implicit_VR, syntax.is_little_endian, deflated=syntax.is_deflated

@@ -1,6 +1,13 @@
 """What the services of the port and the core say to each other over the control socket."""
 
+from typing import Annotated, Final
+
 import msgspec
+
+from lianzhen_protocol.imaging import Uid
+
+MAX_COMMITTED: Final = 5000
+"""Images of one request for commitment."""
 
 
 class Due(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,3 +38,46 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True):
 
     now_ms: int
     due: list[Due]
+
+
+class Sop(msgspec.Struct, frozen=True, kw_only=True):
+    """An image by class and instance, as a modality names it."""
+
+    sop_class: Uid
+    sop_uid: Uid
+
+
+class Failed(msgspec.Struct, frozen=True, kw_only=True):
+    """An image that is not committed, and why (PS3.3, C.14.1.1)."""
+
+    sop_class: Uid
+    sop_uid: Uid
+    reason: int
+
+
+class Commit(msgspec.Struct, frozen=True, kw_only=True):
+    """A modality asks whether it may delete these."""
+
+    title: str
+    address: str
+    transaction: Uid
+    images: Annotated[tuple[Sop, ...], msgspec.Meta(min_length=1, max_length=MAX_COMMITTED)]
+
+
+class Taken(msgspec.Struct, frozen=True, kw_only=True):
+    """The id under which something is durable."""
+
+    id: str
+
+
+class Decided(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a request for commitment, to be told to its modality."""
+
+    id: str
+    title: str
+    address: str
+    port: int
+    """Where the modality listens; 0: nobody knows."""
+    transaction: str
+    done: tuple[Sop, ...] = ()
+    failed: tuple[Failed, ...] = ()

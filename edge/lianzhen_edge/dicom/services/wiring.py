@@ -1,14 +1,24 @@
 """Which services the port has."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from lianzhen_edge.dicom.core import Core
 from lianzhen_edge.dicom.dimse import Service
 
+from .commitment import Commitment, Reports
 from .said import Listed
 from .worklist import Worklist
 
 
-def services(core: Core) -> Sequence[Service]:
-    """All of them."""
-    return (Worklist(lambda: core.ask("/dicom/worklist", Listed)),)
+@contextmanager
+def services(core: Core, title: str) -> Iterator[Sequence[Service]]:
+    """All of them; ``title`` is ours, where we are the caller."""
+    reports = Reports(core, title)
+    try:
+        yield (
+            Worklist(lambda: core.ask("/dicom/worklist", Listed)),
+            Commitment(core, reports),
+        )
+    finally:
+        reports.close()
