@@ -163,7 +163,9 @@ def opened(connection: Connection, vault: Vault, identity: bytes) -> OpenedRecor
     ).one_or_none()
     if row is None:
         raise NoSuchRecord("the hub has no record with that id")
-    run = connection.execute(select(tables.log).where(tables.log.c.id == row.log_id)).one()
+    log = tables.log.c
+    place = (log.id == row.log_id, log.received_ms == row.received_ms, log.node == row.node)
+    run = connection.execute(select(tables.log).where(*place)).one()
     entry = dict(log_entries(connection, vault, FrameCodec(), run))[row.seq]
     entry = applied_entry(HubSheets(connection, vault), Place(row.log_id, row.seq), entry)
     body = kinds.open_body(records.decode(entry))
