@@ -77,6 +77,7 @@ def routes(box: "Box") -> Routes:
     found.get("/modalities", roles=KEEPERS)(pages.modalities)
     found.get("/modalities/fragment", roles=KEEPERS)(pages.modalities_fragment)
     found.post("/modalities", roles=KEEPERS)(pages.add)
+    found.post("/modalities/{id}/test", roles=KEEPERS)(pages.test)
     found.post("/modalities/{id}/admit", roles=KEEPERS)(pages.admit)
     found.post("/modalities/{id}/remove", roles=KEEPERS)(pages.remove)
     found.post("/modalities/{id}/allow", roles=KEEPERS)(pages.allow)
@@ -107,6 +108,7 @@ class _Pages:
         return {
             "title": imaging.title,
             "port": imaging.port,
+            "tested": imaging.tested,
             "addresses": [
                 str(one) for one in own_addresses() if one.version == 4 and not one.is_loopback
             ],
@@ -117,6 +119,11 @@ class _Pages:
             ),
             "others": [row for row in rows if row.state != ADMITTED],
         }
+
+    async def test(self, visit: Visit) -> web.StreamResponse:
+        """Call the modality back. Done again it is done anew: it changes nothing."""
+        found = await self._box.imaging.test(visit.match("id"))
+        return visit.see_other("/modalities", code=found.code, took_ms=found.took_ms)
 
     async def admit(self, visit: Visit) -> web.StreamResponse:
         actor, act = visit.actor, await visit.act()

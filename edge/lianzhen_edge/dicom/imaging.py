@@ -34,8 +34,9 @@ from lianzhen_runtime.preview import PreviewWorker
 from lianzhen_runtime.web.live import Live
 from lianzhen_runtime.web.once import Act
 
-from . import waiting
+from . import calling, waiting
 from .arrival import FOLDER, Admissions, Called, Caller, Kept
+from .calling import Echo
 from .commitments import Commitments
 from .intake import Intake
 from .preparation import Preparation
@@ -125,7 +126,9 @@ class Imaging:
         self.commitments = Commitments(self._journal, self.intake)
         self.uploader = Uploader(self._journal, self, box.hub_line, self.preparation.order)
         self.scp = box.child("scp")
-        self._callers = asyncio.Lock()
+        self._callers, self._testing = asyncio.Lock(), asyncio.Lock()
+        self.tested: dict[str, Echo] = {}
+        """What came of the last test of each modality since the start."""
         self._live = box.live
         self._written: list[tuple[str, str]] | None = None
         self._journal.on_change(self._changed)
@@ -224,6 +227,17 @@ class Imaging:
         """The same by what it is called."""
         return await self.remove(imaging.scanner_key(self._node, title, address), actor, name)
 
+    async def test(self, key: str) -> Echo:
+        """C-ECHO back to a modality, at the port that was entered for it; one after another."""
+        found = self._journal.sheets.get(Scanner, key)
+        if found is None:
+            raise _unknown()
+        async with self._testing:
+            echo = await calling.echo(self.title, found.title, found.address, found.port)
+        self.tested[key] = echo
+        self._live.tell_soon("modality")
+        return echo
+
     def scanners(self) -> list[Scanner]:
         """Every modality that has called or was let in, the latest caller first."""
         return self._journal.sheets.find(Scanner, newest=True)
@@ -295,8 +309,12 @@ def note_call(book: Book, notice: Called) -> None:
 def _known(book: Book, key: str) -> Scanner:
     found = book.get(Scanner, key)
     if found is None:
-        raise ScannerUnknown("no modality with that key has called; let it call once, then admit")
+        raise _unknown()
     return found
+
+
+def _unknown() -> ScannerUnknown:
+    return ScannerUnknown("no modality with that key has called; let it call once, then admit")
 
 
 def _admit(book: Book, key: str, actor: str, name: str) -> Scanner:
