@@ -94,6 +94,7 @@ class Association:
         self._until = self._began = 0.0
         self._between = True
         self._called = 0
+        self._nested = False
         self._cancelled: set[int] = set()
         self._incoming: Incoming | None = None
 
@@ -293,6 +294,9 @@ class Association:
     def _serve_one(self) -> None:
         context, command = self._next_command()
         self._cancelled.clear()
+        self._serve(context, command)
+
+    def _serve(self, context: Context, command: dict[int, Any]) -> None:
         match command[Tag.COMMAND_FIELD]:
             case Field.C_STORE:
                 self._store(context, command)
@@ -370,13 +374,24 @@ class Association:
         """Send a request and wait for its answer. LinkGone if none can come any more."""
         self._called = self._called % 0xFFFF + 1
         self._send(request.context, dimse.call(request, self._called), request.data)
-        wanted = int(request.command[Tag.COMMAND_FIELD]) | dimse.RESPONSE
+        own, wanted = self._called, int(request.command[Tag.COMMAND_FIELD]) | dimse.RESPONSE
         while True:
-            found = self._next_message()
-            if found.field != wanted or found.command.get(Tag.RESPONDED_TO) != self._called:
-                self._take_cancel(found)
-                continue
-            return Response(int(found.command.get(Tag.STATUS, 0)), found.command, found.data)
+            context, command = self._next_command()
+            if command[Tag.COMMAND_FIELD] == wanted and command.get(Tag.RESPONDED_TO) == own:
+                data = self._whole(context, command).data
+                return Response(int(command.get(Tag.STATUS, 0)), command, data)
+            self._meanwhile(context, command)
+
+    def _meanwhile(self, context: Context, command: dict[int, Any]) -> None:
+        """One operation each way was agreed on: the caller may begin one of its own."""
+        if command[Tag.COMMAND_FIELD] == Field.C_CANCEL:
+            self._take_cancel(self._whole(context, command))
+            return
+        if self._nested:
+            raise PduBroken("a request before the answer to the last", Reason.UNEXPECTED_PDU)
+        self._nested = True
+        self._serve(context, command)
+        self._nested = False
 
     def _take_cancel(self, found: Request) -> None:
         if found.field != Field.C_CANCEL:  # one operation at a time was agreed on
