@@ -19,6 +19,7 @@ _TESTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(_TESTS), str(_TESTS.parent / "deploy")]
 
 import psutil  # noqa: E402
+import pydicom  # noqa: E402
 from pydicom.uid import generate_uid  # noqa: E402
 
 from bench.common.measure import machine, syncs_per_second  # noqa: E402
@@ -63,8 +64,6 @@ class Slices:
 
 
 def _uid_of(path: Path, keyword: str = "SOPInstanceUID") -> bytes:
-    import pydicom
-
     found = pydicom.dcmread(path, stop_before_pixels=True)
     return str(found[keyword].value).encode()
 
@@ -82,7 +81,7 @@ def turn(receiver: Receiver, slices: Slices, associations: int) -> Turn:
     lists = [paths[at::associations] for at in range(associations)]
     os.sync()
     before, busy = receiver.cpu_s(), _busy()
-    seconds = send(receiver.port, lists, receiver.folder)
+    seconds = send(receiver.port, lists)
     strangers = (_busy() - busy) / seconds
     wait_until(f"all of it at {receiver.name}", lambda: receiver.count() >= len(paths))
     receiver.settle()
@@ -129,7 +128,7 @@ def _ratios(turns: Mapping[str, Mapping[int, Sequence[Turn]]]) -> dict[str, floa
 def bench(options: argparse.Namespace, ends: contextlib.ExitStack) -> dict[str, Any]:
     """The result as the last line gives it."""
     folder = Path(ends.enter_context(tempfile.TemporaryDirectory(prefix="lianzhen-ingest-")))
-    memory = Path(ends.enter_context(tempfile.TemporaryDirectory(dir="/dev/shm")))  # noqa: S108
+    memory = Path(ends.enter_context(tempfile.TemporaryDirectory(dir="/dev/shm")))
     slices = Slices(memory, options.images)
     field = [
         made(folder / made.name, ends, options.sync_delay_ms) for made in (Ours, StoreScp, Orthanc)

@@ -20,7 +20,7 @@ class Admit(msgspec.Struct, frozen=True, kw_only=True):
     remove: bool = False
 
 
-_kept = msgspec.json.Decoder(Kept)
+_kept = msgspec.json.Decoder(list[Kept])
 _called = msgspec.json.Decoder(Called)
 _admit = msgspec.json.Decoder(Admit)
 
@@ -29,7 +29,8 @@ def routes(imaging: Callable[[], Imaging]) -> list[web.RouteDef]:
     """``imaging`` raises while there is none, which the scp takes for 'later'."""
 
     async def kept(request: web.Request) -> web.Response:
-        imaging().kept(_kept.decode(await request.read()))
+        for notice in _kept.decode(await request.read()):
+            imaging().kept(notice)
         return web.Response(status=204)
 
     async def called(request: web.Request) -> web.Response:

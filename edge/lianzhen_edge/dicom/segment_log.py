@@ -36,7 +36,7 @@ from .segments import (
     segments,
     up,
 )
-from .spares import Spares
+from .spares import Spares, open_direct
 
 PAGE_BYTES: Final = 4 << 20
 """Of a body that is kept in memory until it is whole; a CT slice has 0.5 MB, a DX image 15 MB."""
@@ -71,16 +71,22 @@ class Disk:
 
 
 class Segment:
-    """A file that is written to. Its lock says so to the core."""
+    """A file that is written to, of ``size`` bytes that are there, or 0: it grows. Its lock says
+    so to the core.
+    """
 
     def __init__(self, path: Path, size: int, keys: KeyProvider, disk: Disk) -> None:
         self.path, self.number, self.size, self.end, self.users = path, 0, size, BLOCK, 0
         self.nonce = secrets.token_bytes(16)
         self.key, wrapped = new_data_key(keys, OWNER, self.nonce)
-        self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        flags = os.O_RDWR | os.O_CREAT
+        self.descriptor = open_direct(path, flags) if size else os.open(path, flags, 0o600)
         try:
             fcntl.flock(self.descriptor, fcntl.LOCK_SH)
-            disk.pwrite(self.descriptor, memoryview(segment_head(self.nonce, wrapped)), 0)
+            block = memoryview(mmap.mmap(-1, BLOCK))
+            head = segment_head(self.nonce, wrapped)
+            block[: len(head)] = head
+            disk.pwrite(self.descriptor, block, 0)
         except BaseException:
             self.discard()
             raise

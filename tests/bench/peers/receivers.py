@@ -13,6 +13,7 @@ import socketserver
 import subprocess
 import threading
 import time
+import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +27,7 @@ from lianzhen_edge.dicom.scp import SPARE_SEGMENTS
 from lianzhen_edge.dicom.segments import segment_path, segments
 from lianzhen_runtime.child import own_command
 from lianzhen_runtime.files import private_folder
+from support.modality import DCMTK
 
 from .peer import Server, program
 
@@ -88,7 +90,7 @@ class Receiver:
         return cpu_seconds(self.pid, children=True)
 
     def peak_mb(self) -> float:
-        """The most memory that it ever had."""
+        """The most memory that it ever had; of storescp without those that it forks."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         (line,) = (line for line in status.splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) / 1024
@@ -175,9 +177,8 @@ class StoreScp(Receiver):
         source.write_text(_SYNCED_CLOSE)
         compiler = ["gcc", "-O2", "-shared", "-fPIC", "-o", str(shim), str(source), "-ldl"]
         subprocess.run(compiler, check=True)
-        command = [program("storescp") or "storescp", "+B", "--max-pdu", "131072", "--fork"]
+        command = [str(DCMTK / "storescp"), "+B", "--max-pdu", "131072", "--fork"]
         command += ["-od", str(self.folder / "images"), str(self.port)]
-        command[0] = "/usr/bin/storescp"
         return command, {"LD_PRELOAD": str(shim)}
 
     def count(self) -> int:
@@ -218,20 +219,17 @@ class Orthanc(Receiver):
             self._ask("DELETE", f"/studies/{study}")
 
     def _ask(self, method: str, target: str) -> Any:
-        import urllib.request
-
         asked = urllib.request.Request(f"http://127.0.0.1:{self._http}{target}", method=method)
         with urllib.request.urlopen(asked, timeout=60) as answer:
             return json.loads(answer.read())
 
 
-def send(port: int, lists: list[list[Path]], folder: Path) -> float:
+def send(port: int, lists: list[list[Path]]) -> float:
     """Every list in an association of its own, all at once, by storescu; seconds that it took."""
     began = time.monotonic()
     senders = []
-    for number, paths in enumerate(lists):
-        (folder / f"sender-{number}").write_text("".join(f"{path}\n" for path in paths))
-        command = ["/usr/bin/storescu", "-xe", "--max-send-pdu", "131072", "-aet", TITLE]
+    for paths in lists:
+        command = [str(DCMTK / "storescu"), "-xe", "--max-send-pdu", "131072", "-aet", TITLE]
         command += ["127.0.0.1", str(port), *map(str, paths)]
         environment = os.environ | {"TCP_NODELAY": "1"}
         senders.append(subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL))
