@@ -1,6 +1,8 @@
 """The Storage SCP on a real port: what it answers, and that it kept what it said it kept."""
 
 import io
+import subprocess
+import sys
 import time
 import warnings
 from collections.abc import Iterator
@@ -200,6 +202,15 @@ def test_one_click_is_enough_for_the_next_call(scp: Scp) -> None:
     with association(scp.port) as opened:
         assert opened is not None
         assert opened.echo() == 0
+
+
+def test_the_process_starts_without_the_libraries_that_only_its_services_use() -> None:
+    """They take more memory than all that receives images, and come with a service's first use."""
+    large = "pydicom", "pynetdicom", "numpy", "PIL", "aiohttp"
+    program = "import sys, lianzhen_edge.dicom.scp; print(*sys.modules)"
+    command = [sys.executable, "-c", program]
+    loaded = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert not set(large) & set(loaded)
 
 
 def test_a_leap_of_the_wall_clock_ends_no_association(

@@ -10,9 +10,6 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from pydicom.dataset import Dataset
-from pynetdicom import AE, build_role
-
 from lianzhen_edge.dicom.core import Core, CoreRefused
 from lianzhen_edge.dicom.dimse import (
     PROCESSING_FAILURE,
@@ -140,6 +137,9 @@ class Reports:
         _log.info("commitment not told", attempt=attempt + 1, wait_s=round(wait))
 
     def _tell(self, decided: Decided) -> bool:
+        from pydicom.dataset import Dataset  # both are large, and few are told this way
+        from pynetdicom import AE, build_role
+
         entity = AE(ae_title=self._title)
         entity.acse_timeout = entity.dimse_timeout = entity.connection_timeout = 10
         entity.add_requested_context(SOP_CLASS)

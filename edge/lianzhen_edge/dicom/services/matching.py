@@ -2,22 +2,20 @@
 
 A query and everything that may answer it are plain attributes by tag: text as it stands in the
 element, values parted by a backslash; or items, for a sequence. No I/O.
+
+pydicom comes with the first question: it takes more memory than all that receives images.
 """
 
 import io
 import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, TypeAlias
-
-from pydicom.datadict import dictionary_VR, keyword_for_tag
-from pydicom.dataelem import RawDataElement
-from pydicom.dataset import Dataset
-from pydicom.uid import UID
-from pynetdicom.dsutils import decode as read_set
-from pynetdicom.dsutils import encode as write_set
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from lianzhen_protocol import dicomtext
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 Value: TypeAlias = "str | Sequence[Attributes]"
 Attributes: TypeAlias = Mapping[int, Value]
@@ -48,6 +46,10 @@ class QueryBroken(ValueError):
 
 def read(data: bytes, transfer_syntax: str) -> Attributes:
     """The attributes of a data set as it was sent; QueryBroken if it is none, or has no end."""
+    from pydicom.dataelem import RawDataElement
+    from pydicom.uid import UID
+    from pynetdicom.dsutils import decode as read_set
+
     syntax = UID(transfer_syntax)
     if syntax.is_deflated:
         data = _inflated(data)
@@ -73,7 +75,9 @@ def _inflated(data: bytes) -> bytes:
     return plain
 
 
-def _attributes(found: Dataset, charset: bytes, depth: int) -> dict[int, Value]:
+def _attributes(found: "Dataset", charset: bytes, depth: int) -> dict[int, Value]:
+    from pydicom.dataelem import RawDataElement
+
     if depth > _MAX_DEPTH or len(found) > _MAX_KEYS:
         raise QueryBroken("more than a query can be made of")
     made: dict[int, Value] = {}
@@ -93,6 +97,8 @@ def _attributes(found: Dataset, charset: bytes, depth: int) -> dict[int, Value]:
 
 def _vr(tag: int) -> str:
     """VR by the dictionary; "" for what it does not have: private, or no element of ours."""
+    from pydicom.datadict import dictionary_VR
+
     try:
         return dictionary_VR(tag)
     except KeyError:
@@ -107,8 +113,11 @@ def write(answer: Attributes, transfer_syntax: str, asked: str = "") -> bytes:
     return encoded(found, transfer_syntax)
 
 
-def encoded(found: Dataset, transfer_syntax: str) -> bytes:
+def encoded(found: "Dataset", transfer_syntax: str) -> bytes:
     """Its bytes; ValueError if it has none."""
+    from pydicom.uid import UID
+    from pynetdicom.dsutils import encode as write_set
+
     syntax = UID(transfer_syntax)
     made = write_set(
         found, syntax.is_implicit_VR, syntax.is_little_endian, deflated=syntax.is_deflated
@@ -131,8 +140,11 @@ def _says(answer: Attributes, codec: str) -> bool:
     return True
 
 
-def dataset(answer: Attributes) -> Dataset:
+def dataset(answer: Attributes) -> "Dataset":
     """The same as a pydicom data set."""
+    from pydicom.datadict import dictionary_VR
+    from pydicom.dataset import Dataset
+
     found = Dataset()
     for tag, value in answer.items():
         if tag == CHARSET:
@@ -264,4 +276,6 @@ def text(found: Attributes, tag: int) -> str:
 
 def name(tag: int) -> str:
     """Keyword of a tag, for what is said to people."""
+    from pydicom.datadict import keyword_for_tag
+
     return keyword_for_tag(tag) or f"{tag:08X}"
