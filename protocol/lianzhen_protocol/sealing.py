@@ -17,6 +17,8 @@ AES_256_GCM = 1
 NONCE_BYTES = 12
 KEY_BYTES = 32
 TAG_BYTES = 16
+ADDED_BYTES = 1 + NONCE_BYTES + TAG_BYTES
+"""So much longer is a blob than what is in it."""
 _SUITE = bytes([AES_256_GCM])
 
 

@@ -2,8 +2,8 @@
 
 ``python -m lianzhen_runtime.preview`` answers Part 10 files on standard input with JPEG on
 standard output, each with its length before it, and ends with its parent. What a hostile image
-does to a decoder, it does there: packing for the line (``packing``) and reading measurements
-(``measurements``) are jobs of it too.
+does to a decoder, it does there: packing for the line (``packing``), reading measurements
+(``measurements``) and making images over (``dicomweb.making``) are jobs of it too.
 
 Behind the picture of a cine come some of its frames, JPEG after JPEG: a browser shows the first,
 ``frame_of`` finds the others.
@@ -47,8 +47,8 @@ WINDOWS: Final = {
 """Centre and width in Hounsfield units, as they are in common use (radiopaedia.org, "Windowing
 (CT)"): brain, lungs, bone, soft tissue of the abdomen."""
 
-_PACK, _UNPACK, _MEASURE = "pack", "unpack", "measure"
-_JOBS: Final = (OWN, *WINDOWS, _PACK, _UNPACK, _MEASURE)
+_PACK, _UNPACK, _MEASURE, _MAKE = "pack", "unpack", "measure", "make"
+_JOBS: Final = (OWN, *WINDOWS, _PACK, _UNPACK, _MEASURE, _MAKE)
 MAX_MEMORY_BYTES: Final = 3 << 30
 TIMEOUT_SECONDS: Final = 60.0
 _FRAME = struct.Struct("<BQ")
@@ -103,6 +103,10 @@ class PreviewWorker:
         """What a Structured Report measured; NoPreview if it is none that can be read."""
         found = await self._do(_MEASURE, file)
         return msgspec.json.decode(found, type=list[Measurement])
+
+    async def make(self, order: bytes, file: bytes) -> bytes:
+        """What ``dicomweb.making`` makes of a file; NoPreview."""
+        return await self._do(_MAKE, _SIZE.pack(len(order)) + order + file)
 
     def hold(self) -> None:
         """Stop within the image, until ``go_on``: somebody needs the processor at once."""
@@ -202,10 +206,10 @@ def render(file: bytes, window: str = OWN) -> bytes:
     some = cine_frames(frames) if window == OWN else 0
     try:
         pixels = _frame(image, frames // 2 if frames > 1 else 0)
-        pictures = [_jpeg(_eight_bit(image, pixels, window), MAX_SIDE)]
+        pictures = [_jpeg(eight_bit(image, pixels, window), MAX_SIDE)]
         for number in range(some):
             pixels = _frame(image, number * frames // some)
-            pictures.append(_jpeg(_eight_bit(image, pixels, window), _CINE_SIDE))
+            pictures.append(_jpeg(eight_bit(image, pixels, window), _CINE_SIDE))
         return b"".join(pictures)
     except (RuntimeError, NotImplementedError) as error:
         raise NoPreview("no decoder for this transfer syntax") from error
@@ -224,7 +228,7 @@ def _hounsfield(image: Any) -> bool:
     return str(image.get("Modality")) == "CT" and unit == "HU" and scaled
 
 
-def _eight_bit(image: Any, pixels: Any, window: str) -> Any:
+def eight_bit(image: Any, pixels: Any, window: str) -> Any:
     """Pixels (rows, columns) or (rows, columns, 3) as bytes, windowed where they are grey."""
     import numpy as np
     from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
@@ -296,6 +300,11 @@ def _work(job: str, content: bytes) -> bytes:
             return pack(content)
         case "unpack":
             return unpack(content[_SIZE.size :], *_SIZE.unpack(content[: _SIZE.size]))
+        case "make":
+            from .dicomweb.making import work  # which needs us
+
+            end = _SIZE.size + _SIZE.unpack(content[: _SIZE.size])[0]
+            return work(content[_SIZE.size : end], content[end:])
         case "measure":
             return msgspec.json.encode(read_measurements(content))
         case _:
@@ -332,4 +341,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from lianzhen_runtime import preview  # whose errors are those that its jobs raise
+
+    preview.main()

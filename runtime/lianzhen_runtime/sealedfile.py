@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple, Self
 
 from lianzhen_protocol.errors import SealBroken
-from lianzhen_protocol.sealing import NONCE_BYTES, SealingKey
+from lianzhen_protocol.sealing import ADDED_BYTES, NONCE_BYTES, SealingKey
 
 from .files import PRIVATE, sync_folder
 from .keys import KeyProvider, WrappedKey, new_data_key, unwrap
@@ -82,6 +82,26 @@ def read_sealed(path: Path, keys: KeyProvider, owner: str) -> Iterator[bytes]:
 def open_sealed(file: BinaryIO, keys: KeyProvider, owner: str) -> Iterator[bytes]:
     """The same of a file that is open, wherever it lies."""
     return _chunks(file, _read_head(file, keys, owner))
+
+
+def read_part(file: BinaryIO, keys: KeyProvider, owner: str, begin: int, end: int) -> bytes:
+    """Plain bytes from ``begin`` to before ``end``; what is before them is stepped over.
+
+    A chunk opens at its own place only, so lengths that were changed are found out. SealBroken.
+    """
+    opened, offset, found = _read_head(file, keys, owner), 0, bytearray()
+    while offset < end and (head := file.read(_LENGTH.size)):
+        (length,) = _LENGTH.unpack(head) if len(head) == _LENGTH.size else (0,)
+        plain = length - ADDED_BYTES
+        if not 0 < plain <= MAX_CHUNK_BYTES:
+            raise SealBroken("a chunk that was cut off")
+        if offset + plain <= begin:
+            file.seek(length, os.SEEK_CUR)
+        else:
+            content = opened.key.open(file.read(length), _place(opened.nonce, offset))
+            found += content[max(0, begin - offset) : end - offset]
+        offset += plain
+    return bytes(found)
 
 
 def write_sealed(path: Path, keys: KeyProvider, owner: str, content: bytes) -> None:

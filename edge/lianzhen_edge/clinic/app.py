@@ -13,6 +13,7 @@ from lianzhen_edge.appliance.browser_trust import BrowserAuthority, own_addresse
 from lianzhen_edge.box import Box
 from lianzhen_edge.journal.journal import Journal
 from lianzhen_protocol.accounts import CLINICAL, Account, Role
+from lianzhen_runtime.dicomweb.making import Workers
 from lianzhen_runtime.http import serving
 from lianzhen_runtime.web import certificate, login, staff
 from lianzhen_runtime.web.console import Console, ConsoleSettings
@@ -25,6 +26,7 @@ from . import (
     activation,
     audit,
     consultations,
+    dicomweb,
     home,
     imaging,
     money,
@@ -68,6 +70,7 @@ class Clinic:
             [HERE / "text"],
         )
         self.registry = Registry(Doorman(self.console), self._homes)
+        self._workers = Workers(1)
         self.console.add(self._areas())
         box.when_open(self._opened)
 
@@ -87,6 +90,7 @@ class Clinic:
             money.routes(box),
             audit.routes(box),
             imaging.routes(box),
+            dicomweb.routes(box, self._workers),
             orders.routes(box),
             vitals.routes(box),
         )
@@ -118,6 +122,7 @@ class Clinic:
                 yield
             finally:
                 keeping.cancel()
+                await self._workers.close()
 
     def _pair(self, authority: BrowserAuthority) -> tuple[Path, Path]:
         settings = self._box.settings

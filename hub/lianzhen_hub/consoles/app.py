@@ -8,8 +8,10 @@ import contextlib
 from collections.abc import AsyncIterator, Collection, Iterable
 from pathlib import Path
 
+from lianzhen_hub.dicomweb import routes as dicomweb
 from lianzhen_hub.hub import Hub
 from lianzhen_protocol.accounts import Account, Role
+from lianzhen_runtime.dicomweb.making import Workers
 from lianzhen_runtime.http import serving
 from lianzhen_runtime.preview import PreviewWorker
 from lianzhen_runtime.web import certificate, login, staff
@@ -53,6 +55,7 @@ class HubConsole:
         )
         self.registry = Registry(Doorman(self.console), self._homes)
         self._viewer = PreviewWorker()
+        self._workers = Workers()
         self.console.add(self._areas())
         hub.on_change(self._changed)
 
@@ -71,6 +74,7 @@ class HubConsole:
             audit.routes(hub),
             triage.routes(hub),
             imaging.routes(hub, self._viewer),
+            dicomweb.routes(hub, self._workers),
             vitals.routes(hub),
             opinions.routes(hub),
             signers.routes(hub),
@@ -93,7 +97,12 @@ class HubConsole:
                 yield
             finally:
                 keeping.cancel()
-                await self._viewer.close()
+                await self.close()
+
+    async def close(self) -> None:
+        """End its workers."""
+        await self._viewer.close()
+        await self._workers.close()
 
     def _pair(self) -> tuple[Path, Path]:
         settings = self._hub.settings

@@ -14,6 +14,7 @@ NOBODYS: Final = frozenset(
     {
         "account",
         "audit",  # notes itself, also what it was asked for
+        "dicomweb",  # notes itself: studies and images, not each frame
         "experts",
         "fleet",
         "language",
