@@ -14,11 +14,11 @@ from pydicom.dataset import Dataset
 
 from lab import wait_until
 from lianzhen_edge.dicom import doors, service_doors
-from lianzhen_edge.dicom.arrival import Admissions
+from lianzhen_edge.dicom.arrival import Admissions, Called, Kept
 from lianzhen_edge.dicom.core import Core
 from lianzhen_edge.dicom.imaging import Allowed
-from lianzhen_edge.dicom.notices import Notices
 from lianzhen_edge.dicom.scp import House, Server
+from lianzhen_edge.dicom.segments import SegmentReader
 from lianzhen_edge.dicom.services.wiring import services
 from lianzhen_edge.dicom.storage import Reception
 from lianzhen_edge.journal.book import Book
@@ -101,6 +101,17 @@ class DicomNode:
         await asyncio.to_thread(wait_until, "it holds", holds, 30)
 
 
+class _Ear:
+    """Tells the core what the scp does, without the socket that a process needs for it."""
+
+    def __init__(self, box: ImagingBox) -> None:
+        self._box, self._loop = box, asyncio.get_running_loop()
+
+    def tell(self, notice: Kept | Called) -> None:
+        if isinstance(notice, Kept):
+            self._loop.call_soon_threadsafe(self._box.imaging.kept, notice)
+
+
 @asynccontextmanager
 async def dicom_node(folder: Path) -> AsyncIterator[DicomNode]:
     """One that has a patient."""
@@ -114,11 +125,13 @@ async def dicom_node(folder: Path) -> AsyncIterator[DicomNode]:
         app.add_routes([*doors.routes(lambda: box.imaging), *service_doors.routes(whole)])
         async with serving(app, path=control), asyncio.TaskGroup() as tasks:
             intake = tasks.create_task(box.imaging.intake.run())
-            core, notices = Core(control), Notices(control)
+            core, ear = Core(control), _Ear(box)
             admissions = Admissions(folder / "dicom")
             stack = ExitStack()
-            offered = stack.enter_context(services(core, "LIANZHEN"))
-            house = House(Reception(box.log, notices), admissions, notices, services=offered)
+            offered = stack.enter_context(
+                services(core, SegmentReader(folder / "dicom", box.keys), "LIANZHEN")
+            )
+            house = House(Reception(box.log, ear), admissions, ear, services=offered)
             server = Server((HERE, 0), house)
             stack.callback(server.close)
             try:

@@ -31,6 +31,7 @@ from .notices import Ear, Notices
 from .pdu import AssociateRequest, Rejection
 from .room import ImageShare
 from .segment_log import SegmentLog
+from .segments import SegmentReader
 from .services.wiring import services
 from .storage import Reception
 from .wire import Wire
@@ -225,7 +226,8 @@ async def run(settings: Settings) -> None:
     with contextlib.ExitStack() as stack:
         segments = SegmentLog(folder, keys, room=share.left, spares=SPARE_SEGMENTS)
         stack.callback(segments.close)
-        offered = stack.enter_context(services(core, settings.dicom_ae_title))
+        reader = SegmentReader(folder, keys)
+        offered = stack.enter_context(services(core, reader, settings.dicom_ae_title))
         house = House(Reception(segments, notices), Admissions(folder), notices, services=offered)
         server = serve(settings.listen, settings.dicom_port, house)
         stack.callback(server.close)

@@ -7,13 +7,14 @@ from aiohttp import web
 
 from lianzhen_runtime.problems import json_answer
 
-from . import commitments, orders
-from .services.said import Commit, Listed, Taken
+from . import commitments, orders, retrieval
+from .services.said import Commit, Listed, Sought, Taken
 
 if TYPE_CHECKING:
     from lianzhen_edge.box import Box
 
 _commit = msgspec.json.Decoder(Commit)
+_sought = msgspec.json.Decoder(Sought)
 _taken = msgspec.json.Decoder(Taken)
 
 
@@ -42,8 +43,18 @@ def routes(box: "Box") -> list[web.RouteDef]:
         box.imaging.commitments.forget(key)
         return json_answer(Taken(id=key))
 
+    async def find(request: web.Request) -> web.Response:
+        said = _sought.decode(await request.read())
+        return json_answer(await box.journal.transact(lambda book: retrieval.find(book, said)))
+
+    async def fetch(request: web.Request) -> web.Response:
+        said = _sought.decode(await request.read())
+        return json_answer(await box.journal.transact(lambda book: retrieval.fetch(book, said)))
+
     return [
         web.get("/dicom/worklist", worklist),
+        web.post("/dicom/find", find),
+        web.post("/dicom/fetch", fetch),
         web.post("/dicom/commitments", commit),
         web.get("/dicom/commitments", decided),
         web.post("/dicom/commitments/told", told),

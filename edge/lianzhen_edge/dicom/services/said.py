@@ -4,7 +4,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from lianzhen_protocol.imaging import Uid
+from lianzhen_protocol.imaging import Instance, Study, Uid
 
 MAX_COMMITTED: Final = 5000
 """Images of one request for commitment."""
@@ -81,3 +81,44 @@ class Decided(msgspec.Struct, frozen=True, kw_only=True):
     transaction: str
     done: tuple[Sop, ...] = ()
     failed: tuple[Failed, ...] = ()
+
+
+class Sought(msgspec.Struct, frozen=True, kw_only=True):
+    """What a workstation looks for or fetches, as far as its unique keys say."""
+
+    title: str
+    address: str
+    level: Annotated[str, msgspec.Meta(pattern="^(STUDY|SERIES|IMAGE)$")]
+    studies: Annotated[list[Uid], msgspec.Meta(max_length=1000)] = []
+    series: Annotated[list[Uid], msgspec.Meta(max_length=1000)] = []
+    images: Annotated[list[Uid], msgspec.Meta(max_length=5000)] = []
+    destination: str = ""
+    """AE title that the images are to go to, if it is another's association."""
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """Candidates: studies, or one study with its images."""
+
+    studies: list[Study]
+    images: list[Instance] = []
+    more: bool = False
+    """There are older studies, which nobody looked at."""
+
+
+class Piece(msgspec.Struct, frozen=True, kw_only=True):
+    """An image, and where it lies in the segment log."""
+
+    sop_class: str
+    sop_uid: str
+    transfer_syntax: str
+    segment: int
+    """-1: it is at the hub only."""
+    offset: int = 0
+
+
+class Fetched(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be sent, and where the destination listens."""
+
+    pieces: list[Piece]
+    address: str = ""
+    port: int = 0

@@ -8,28 +8,15 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from lianzhen_edge.dicom.dimse import (
-    CANCEL,
-    SUCCESS,
-    UNRECOGNISED_OPERATION,
-    Field,
-    Link,
-    Refusal,
-    Request,
-    Response,
-)
+from lianzhen_edge.dicom.dimse import Field, Link, Request, Response
 from lianzhen_protocol.people import CHINA
 
 from . import matching
+from .asking import answers, asked_by
 from .matching import Attributes, Value
 from .said import Due, Listed
 
 SOP_CLASS: Final = "1.2.840.10008.5.1.4.31"
-MAX_ANSWERS: Final = 500
-
-_PENDING: Final = 0xFF00
-_TOO_MANY: Final = 0xA700
-_BROKEN: Final = 0xC000
 
 _STEPS: Final = 0x00400100
 _STATION, _START_DATE, _START_TIME, _MODALITY = 0x00400001, 0x00400002, 0x00400003, 0x00080060
@@ -90,40 +77,6 @@ def _midnight(now_ms: int) -> int:
     day = datetime.fromtimestamp(now_ms / 1000, UTC).astimezone(CHINA)
     start = day.replace(hour=0, minute=0, second=0, microsecond=0)
     return int((start - datetime.fromtimestamp(0, UTC)) / timedelta(milliseconds=1))
-
-
-def asked_by(request: Request, *allowed: Field) -> Attributes:
-    """The identifier of a query; Refusal for another operation, or for what is none."""
-    if request.field not in allowed:
-        raise Refusal(UNRECOGNISED_OPERATION, "this SOP class has no such operation")
-    try:
-        return matching.read(request.data, request.context.transfer_syntax)
-    except matching.QueryBroken as error:
-        raise Refusal(_BROKEN, str(error)) from error
-
-
-def answers(
-    request: Request,
-    link: Link,
-    query: Attributes,
-    candidates: Sequence[Attributes],
-    limit: int = MAX_ANSWERS,
-) -> Iterator[Response]:
-    """Those that match, one pending response each, then how it ended. Cancelled: at once."""
-    said, charset = 0, matching.text(query, matching.CHARSET)
-    for candidate in candidates:
-        if link.cancelled(request.message_id):
-            yield Response(CANCEL)
-            return
-        if not matching.matches(query, candidate):
-            continue
-        if said == limit:
-            raise Refusal(_TOO_MANY, f"more than {limit}: ask for less")
-        said += 1
-        found = matching.answer(query, candidate)
-        syntax = request.context.transfer_syntax
-        yield Response(_PENDING, data=matching.write(found, syntax, charset))
-    yield Response(SUCCESS)
 
 
 class Worklist:
