@@ -63,7 +63,7 @@ class Hub:
         self.images_folder = folder / FOLDER if settings.images is None else None
         """Where whole images lie; None where a store of its own has them."""
         self.backups = Backups(self)
-        self.upkeep = Upkeep(self.database, self.now_ms)
+        self.upkeep = Upkeep(self)
         self.fleet = Fleet(self.database, self.authority, keys, mqtt_port=settings.mqtt_port)
         self.signer = self.authority.signer()
         self.broker: Broker | ExternalBroker = self._new_broker(settings)

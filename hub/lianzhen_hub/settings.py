@@ -13,6 +13,9 @@ from lianzhen_runtime.config import Section
 OWN_BROKER: Final = "own"
 DEFAULT_FILE = Path("/etc/lianzhen/hub.toml")
 
+LEAST_DAYS = 183
+"""Six months: Cybersecurity Law of the PRC, article 21 (3), for logs (not reviewed by a lawyer)."""
+
 _BUCKET = re.compile(r"s3://[a-z0-9.-]{3,63}(/.*)?")
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
@@ -77,6 +80,14 @@ class Settings(Section, frozen=True):
     accept_seconds: Annotated[int, msgspec.Meta(ge=1, le=86_400)] = 300
     """How long an expert who is asked has to accept; then the next one is asked."""
 
+    retention_log_days: Annotated[int, msgspec.Meta(ge=0, le=36_500)] = 0
+    """After how long runs of the log leave that are kept elsewhere, or are nobody's record, and lie
+    in a backup; 0: never. Half a year at the least, as for logs of a network.
+    """
+
+    retention_notices_days: Annotated[int, msgspec.Meta(ge=0, le=36_500)] = 0
+    """After how long notices leave; 0: never, and half a year at the least."""
+
     metrics_boxes: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = 200
     """Boxes that get metrics of their own, those that need a look first; the rest is summed."""
 
@@ -92,6 +103,9 @@ class Settings(Section, frozen=True):
                 f'shards = {self.shards} needs PostgreSQL (database = "postgresql://..."): '
                 "SQLite has one writer, so it takes one shard"
             )
+        for days in (self.retention_log_days, self.retention_notices_days):
+            if 0 < days < LEAST_DAYS:
+                raise ValueError(f"retention is 0 (for good) or at least {LEAST_DAYS} days")
         if self.broker != OWN_BROKER:
             from .broker.external import addresses  # its libraries are for a hub that runs
 

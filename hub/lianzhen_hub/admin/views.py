@@ -165,7 +165,9 @@ def opened(connection: Connection, vault: Vault, identity: bytes) -> OpenedRecor
         raise NoSuchRecord("the hub has no record with that id")
     log = tables.log.c
     place = (log.id == row.log_id, log.received_ms == row.received_ms, log.node == row.node)
-    run = connection.execute(select(tables.log).where(*place)).one()
+    run = connection.execute(select(tables.log).where(*place)).one_or_none()
+    if run is None:
+        raise NoSuchRecord("what it said has left the log (retention_log_days); a backup has it")
     entry = dict(log_entries(connection, vault, FrameCodec(), run))[row.seq]
     entry = applied_entry(HubSheets(connection, vault), Place(row.log_id, row.seq), entry)
     body = kinds.open_body(records.decode(entry))

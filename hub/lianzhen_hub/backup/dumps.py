@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, func, select
 from sqlalchemy.engine import make_url
 
 from lianzhen_hub.imaging.unsafe import ImageUnsafe
+from lianzhen_hub.ingest.projector import applied_to
 from lianzhen_hub.store import tables
 from lianzhen_hub.store.database import open_engine
 from lianzhen_runtime.errors import LianzhenError, Unavailable
@@ -48,6 +49,8 @@ class Snapshot(NamedTuple):
     """Images whose receipt waits for a backup."""
     records: int
     rows: int
+    applied: int
+    """Every row of the log up to this one is in it, and was applied."""
 
 
 def dump(engine: Engine, url: str, file: Path) -> Snapshot:
@@ -97,7 +100,7 @@ def snapshot(db: Connection) -> Snapshot:
     records, rows = db.execute(
         select(func.sum(tables.log.c.count), func.count(tables.log.c.id))
     ).one()
-    return Snapshot(streams, images, int(records or 0), int(rows))
+    return Snapshot(streams, images, int(records or 0), int(rows), applied_to(db))
 
 
 # -- SQLite

@@ -52,6 +52,11 @@ class Backups:
         """Look when the last one was."""
         self.last_ms = await self._hub.database.read(last_backup)
 
+    @property
+    def busy(self) -> bool:
+        """One is being made."""
+        return self._alone.locked()
+
     def recovery_key(self) -> str:
         """A new recovery key, as it goes onto paper."""
         return new_recovery_key(self._hub.settings.folder)
@@ -61,7 +66,7 @@ class Backups:
         target = Path(folder)
         if not target.is_absolute():
             raise ConfigError("the folder of backups is an absolute path")
-        if self._alone.locked():
+        if self.busy:
             raise Unavailable("a backup is being made already")
         async with self._alone:
             hub, now_ms = self._hub, self._hub.now_ms()
@@ -92,7 +97,7 @@ class Backups:
             some = images[at : at + _CHUNK]
             receipts += await hub.transact(partial(_receipts, images=some))
         await hub.database.write(
-            lambda db: note_run(db, BACKUP, now_ms, made.path.name, held.records)
+            lambda db: note_run(db, BACKUP, now_ms, made.path.name, held.records, held.applied)
         )
         hub.ingest.made_safe()
         return BackupReport(
@@ -121,10 +126,21 @@ def raise_safe(db: Connection, streams: Iterable[StreamAt]) -> None:
         db.execute(change, rows)
 
 
-def note_run(db: Connection, kind: str, at_ms: int, name: str, records: int) -> None:
+def note_run(
+    db: Connection, kind: str, at_ms: int, name: str, records: int, applied: int | None = None
+) -> None:
     """Remember that a backup was made, or restored."""
-    row = {"at_ms": at_ms, "kind": kind, "name": name, "records": records}
+    row = {"at_ms": at_ms, "kind": kind, "name": name, "records": records, "applied": applied}
     db.execute(tables.backup_run.insert().values(row))
+
+
+def applied_in_backup(db: Connection) -> int:
+    """Every row of the log up to this one was applied before the last verified backup was made,
+    and is in it; 0: there is none.
+    """
+    table = tables.backup_run.c
+    query = select(table.applied).where(table.kind == BACKUP).order_by(table.id.desc()).limit(1)
+    return db.execute(query).scalar() or 0
 
 
 def last_backup(db: Connection) -> int:

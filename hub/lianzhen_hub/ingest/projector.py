@@ -24,6 +24,7 @@ from lianzhen_runtime.errors import LianzhenError
 from lianzhen_runtime.log import Log
 
 from .downlink import Outbox
+from .leaving import stays
 from .order import CommitOrder, NextRows
 from .vault import Vault
 
@@ -78,6 +79,8 @@ class Work:
         self.now_ms = now_ms
         self.applied: list[dict[str, Any]] = []
         self.held: list[dict[str, Any]] = []
+        self.staying: set[int] = set()
+        """Rows of the log that hold what is nowhere else, on a stream whose rows may leave."""
         self.told: set[NodeId] = set()
         self.changed: set[tuple[str, str]] = set()
 
@@ -120,12 +123,16 @@ class Projector:
                 work.held += _damaged(connection, row, error, now_ms)
                 continue
             for seq, entry in entries:
-                match self.apply(work, row, judge(entry)):
+                found = judge(entry)
+                if isinstance(found, Readable) and stays(row.stream, found.body):
+                    work.staying.add(row.id)
+                match self.apply(work, row, found):
                     case Record() as record:
                         work.applied.append(applied_row(row, seq, record))
                     case Poison() as poison:
                         self._hold(work, row, seq, poison)
         sql.insert_new(connection, tables.record, work.applied)
+        sql.insert_new(connection, tables.log_kept, [{"log_id": at} for at in sorted(work.staying)])
         self._let_go(work)
         sql.insert_new(connection, tables.quarantine, work.held)
         sql.upsert(connection, tables.cursor, [{"projection": _CURSOR, "log_id": rows[-1].id}])

@@ -24,6 +24,7 @@ from lianzhen_protocol.sheets import Index, Sheet
 from lianzhen_runtime.errors import LianzhenError
 
 from .downlink import Outbox
+from .leaving import stays
 from .projector import (
     RECEIPTS,
     Poison,
@@ -233,6 +234,8 @@ class Quarantine:
             return result
         row = applied_row(found.row, found.held.seq, result)
         sql.insert_new(db, tables.record, [row])
+        if isinstance(judged, Readable) and stays(found.row.stream, judged.body):
+            sql.insert_new(db, tables.log_kept, [{"log_id": place.log_id}])
         _close(db, place, result.id, RELEASED)
         work.applied.append(row)
         answer = RecordAccepted(record_id=result.id)
