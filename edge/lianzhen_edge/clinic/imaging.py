@@ -17,6 +17,7 @@ from lianzhen_edge.dicom.shelf import Held, Shelf
 from lianzhen_protocol.accounts import CLINICAL, Role
 from lianzhen_protocol.errors import SealBroken
 from lianzhen_protocol.imaging import ADMITTED, SENT, STORED, Instance, Study, images_of
+from lianzhen_protocol.orders import RUNNING, Step
 from lianzhen_protocol.people import Patient
 from lianzhen_protocol.sheets import Sheets
 from lianzhen_runtime.errors import LianzhenError
@@ -169,6 +170,7 @@ class _Pages:
             "waiting": sum(study.stored - study.received for study in studies) if unsent else 0,
             "oldest_ms": min(unsent, default=None),
             "held": sheets.find(Held, limit=_NEWEST, newest=True),
+            "steps": sheets.find(Step, state=RUNNING, limit=_NEWEST, newest=True),
         }
 
     async def study(self, visit: Visit) -> web.StreamResponse:

@@ -7,12 +7,14 @@ from aiohttp import web
 
 from lianzhen_runtime.problems import json_answer
 
-from . import commitments, orders, retrieval
-from .services.said import Commit, Listed, Sought, Taken
+from . import commitments, orders, retrieval, steps
+from .services.said import Begin, Change, Commit, Listed, Sought, Taken
 
 if TYPE_CHECKING:
     from lianzhen_edge.box import Box
 
+_begin = msgspec.json.Decoder(Begin)
+_change = msgspec.json.Decoder(Change)
 _commit = msgspec.json.Decoder(Commit)
 _sought = msgspec.json.Decoder(Sought)
 _taken = msgspec.json.Decoder(Taken)
@@ -51,8 +53,20 @@ def routes(box: "Box") -> list[web.RouteDef]:
         said = _sought.decode(await request.read())
         return json_answer(await box.journal.transact(lambda book: retrieval.fetch(book, said)))
 
+    async def begin(request: web.Request) -> web.Response:
+        said = _begin.decode(await request.read())
+        key = await box.journal.transact(lambda book: steps.begin(book, said))
+        return json_answer(Taken(id=key))
+
+    async def change(request: web.Request) -> web.Response:
+        said = _change.decode(await request.read())
+        key = await box.journal.transact(lambda book: steps.change(book, said))
+        return json_answer(Taken(id=key))
+
     return [
         web.get("/dicom/worklist", worklist),
+        web.post("/dicom/steps", begin),
+        web.post("/dicom/steps/changed", change),
         web.post("/dicom/find", find),
         web.post("/dicom/fetch", fetch),
         web.post("/dicom/commitments", commit),

@@ -1,10 +1,11 @@
 """What the services of the port and the core say to each other over the control socket."""
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 
-from lianzhen_protocol.imaging import Instance, Study, Uid
+from lianzhen_protocol.imaging import Instance, Study, Text, Uid
+from lianzhen_protocol.orders import StepSeries
 
 MAX_COMMITTED: Final = 5000
 """Images of one request for commitment."""
@@ -122,3 +123,30 @@ class Fetched(msgspec.Struct, frozen=True, kw_only=True):
     pieces: list[Piece]
     address: str = ""
     port: int = 0
+
+
+class Begin(msgspec.Struct, frozen=True, kw_only=True):
+    """A modality begins an examination: what MPPS N-CREATE says."""
+
+    title: str
+    address: str
+    sop_uid: Uid
+    station: Text = ""
+    modality: Text = ""
+    study_uid: Uid | Literal[""] = ""
+    accession: Text = ""
+    number: Text = ""
+    description: Text = ""
+    begun: Text = ""
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """It says more of it, or that it has ended: MPPS N-SET."""
+
+    title: str
+    address: str
+    sop_uid: Uid
+    state: Literal["in-progress", "completed", "discontinued"]
+    ended: Text = ""
+    description: Text = ""
+    series: Annotated[tuple[StepSeries, ...], msgspec.Meta(max_length=500)] = ()

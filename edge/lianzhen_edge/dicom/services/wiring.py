@@ -9,6 +9,7 @@ from lianzhen_edge.dicom.segments import SegmentReader
 
 from .carriers import Shelves
 from .commitment import Commitment, Reports
+from .mpps import PerformedSteps
 from .query import Query, Retrieval
 from .said import Listed
 from .worklist import Worklist
@@ -21,6 +22,7 @@ def services(core: Core, reader: SegmentReader, title: str) -> Iterator[Sequence
     try:
         yield (
             Worklist(lambda: core.ask("/dicom/worklist", Listed)),
+            PerformedSteps(core),
             Commitment(core, reports),
             Query(core, title),
             Retrieval(core, Shelves(reader), title),
