@@ -160,7 +160,7 @@ class Box:
         return Imaging(
             self,
             settings.folder,
-            port=settings.dicom_port,
+            port=settings.dicom_port or settings.dicom_tls_port,
             title=settings.dicom_ae_title,
             share=ImageShare.of(settings),
         )

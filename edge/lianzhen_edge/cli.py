@@ -4,6 +4,7 @@ import argparse
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -65,6 +66,11 @@ def parser() -> argparse.ArgumentParser:
     change.add_argument("--admit", metavar="TITLE@ADDRESS", help="let this one send images")
     change.add_argument("--remove", metavar="TITLE@ADDRESS", help="shut it out again")
     modalities.add_argument("--by", default="owner", help="in whose name")
+    certificate = verbs.add_parser(
+        "modality-certificate", help="let a modality come over TLS as this AE title"
+    )
+    certificate.add_argument("title", help="its AE title")
+    certificate.add_argument("--out", type=Path, default=Path("modality"), help="folder for it")
     verbs.add_parser("scp", help="take images from modalities; the box starts this itself")
     audit = verbs.add_parser("audit", help="the box's audit log")
     audit.add_argument("action", choices=["verify"], help="is every row as it was written?")
@@ -100,6 +106,13 @@ def _scp(_options: argparse.Namespace, settings: Settings) -> int:
     from .dicom import scp
 
     return run_program("lianzhen-edge scp", lambda: scp.run(settings))
+
+
+def _modality_certificate(options: argparse.Namespace, settings: Settings) -> int:
+    from .dicom import secure
+
+    print("\n".join(map(str, secure.issue(settings.folder, options.title, options.out))))
+    return 0
 
 
 def _check(_options: argparse.Namespace, settings: Settings) -> int:
@@ -245,6 +258,7 @@ _VERBS: dict[str, Callable[[argparse.Namespace, Settings], int]] = {
     "put": _put,
     "status": _status,
     "modalities": _modalities,
+    "modality-certificate": _modality_certificate,
     "item": _item,
     "triage": _triage,
     "audit": _audit,

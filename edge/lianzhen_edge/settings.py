@@ -53,8 +53,14 @@ class Settings(Section, frozen=True):
     dicom_port: Port = 11112
     """Port on all addresses where modalities send images; 0: none is opened."""
 
+    dicom_tls_port: Port = 0
+    """The same over TLS, for modalities with a certificate of the box's; 0: none is opened."""
+
     dicom_ae_title: Annotated[str, msgspec.Meta(pattern="^[!-~]{1,16}$")] = "LIANZHEN"
     """Our AE title, to be typed into the modalities."""
+
+    dicom_ae_title_required: bool = False
+    """Whether a modality that calls another title than ours is rejected."""
 
     device_port: Port = 8884
     """Port where wearables publish, MQTT over TLS; 0: none is opened."""

@@ -16,7 +16,7 @@ from lianzhen_edge.dicom.arrival import Admissions, Arrival, Called, Caller, Kep
 from lianzhen_edge.dicom.association import Limits
 from lianzhen_edge.dicom.dimse import Field, Service, Tag
 from lianzhen_edge.dicom.pdu import Kind
-from lianzhen_edge.dicom.scp import House, Server
+from lianzhen_edge.dicom.scp import House, Server, Tls
 from lianzhen_edge.dicom.segment_log import SegmentLog
 from lianzhen_edge.dicom.segments import Found, SegmentReader
 from lianzhen_edge.dicom.storage import Reception
@@ -72,6 +72,7 @@ def running(
     limits: Limits | None = None,
     services: Sequence[Service] = (),
     title: str = "",
+    tls: Tls | None = None,
 ) -> Iterator[Scp]:
     """One on a port of its own, that admits CT1 from this machine."""
     images, keys, disk, heard = folder / "dicom", FileKeys(folder / "keys"), BadDisk(), Heard()
@@ -79,7 +80,7 @@ def running(
     admissions = Admissions(images)
     admissions.write([Caller("CT1", "127.0.0.1")])
     house = House(Reception(log, heard), admissions, heard, services=services, title=title)
-    server = Server(("127.0.0.1", 0), house, limits=limits)
+    server = Server(("127.0.0.1", 0), house, limits=limits, tls=tls)
     yield Scp(server, images, keys, disk, admissions, heard)
     server.close()
     log.close()

@@ -27,6 +27,8 @@ from lianzhen_runtime.tls import Clock
 
 ROOT_LIFE: Final = timedelta(days=3653)
 SERVER_LIFE: Final = timedelta(days=90)
+MODALITY_LIFE: Final = timedelta(days=5 * 365)
+"""Nobody renews a certificate in a scanner."""
 BACKDATE: Final = timedelta(days=1)
 """How far the clock of a PC may be behind the box's."""
 
@@ -94,6 +96,17 @@ class BrowserAuthority:
         write_durably(path, _pem(key, self._issue(key.public_key(), wanted)))
         return path
 
+    def modality(self, title: str) -> tuple[str, str]:
+        """(key, certificate), PEM, with which a modality shows that it is this AE title.
+
+        It is good for calling the box, and for serving nobody.
+        """
+        key = ec.generate_private_key(ec.SECP256R1())
+        names = x509.SubjectAlternativeName([x509.DNSName(f"modality.{BOX_DOMAIN}")])
+        purpose = ExtendedKeyUsageOID.CLIENT_AUTH
+        issued = self._issue(key.public_key(), names, title, purpose, MODALITY_LIFE)
+        return _private_pem(key), issued.public_bytes(serialization.Encoding.PEM).decode()
+
     # -- inside
 
     def _fits(self, found: x509.Certificate, wanted: x509.SubjectAlternativeName) -> bool:
@@ -134,16 +147,20 @@ class BrowserAuthority:
         )
 
     def _issue(
-        self, key: ec.EllipticCurvePublicKey, names: x509.SubjectAlternativeName
+        self,
+        key: ec.EllipticCurvePublicKey,
+        names: x509.SubjectAlternativeName,
+        name: str = BOX_DOMAIN,
+        purpose: x509.ObjectIdentifier = ExtendedKeyUsageOID.SERVER_AUTH,
+        life: timedelta = SERVER_LIFE,
     ) -> x509.Certificate:
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, BOX_DOMAIN)])
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
-        purpose = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
         return (
-            self._builder(self.root.subject, subject, key, SERVER_LIFE)
+            self._builder(self.root.subject, subject, key, life)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage("digital_signature"), critical=True)
-            .add_extension(purpose, critical=False)
+            .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
             .add_extension(names, critical=False)
             .add_extension(issuer, critical=False)
             .sign(self._key, hashes.SHA256())
@@ -199,12 +216,15 @@ def _usage(*uses: str) -> x509.KeyUsage:
 
 
 def _pem(key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> bytes:
-    private = key.private_bytes(
+    return _private_pem(key).encode() + certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def _private_pem(key: ec.EllipticCurvePrivateKey) -> str:
+    return key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
-    )
-    return private + certificate.public_bytes(serialization.Encoding.PEM)
+    ).decode()
 
 
 def _read(path: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:

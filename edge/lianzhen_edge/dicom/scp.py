@@ -10,7 +10,8 @@ import contextlib
 import socket
 import ssl
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from cryptography import x509
@@ -22,7 +23,7 @@ from lianzhen_runtime.errors import Unavailable
 from lianzhen_runtime.files import private_folder
 from lianzhen_runtime.keys import FileKeys
 
-from . import pdu
+from . import pdu, secure
 from .arrival import FOLDER, Admissions, Called
 from .association import Association, Limits
 from .core import Core
@@ -42,6 +43,10 @@ MAX_CONNECTIONS: Final = 64
 SPARE_SEGMENTS: Final = 8
 """A CT of 400 slices comes into segments that are there."""
 _RETRY_SECONDS: Final = 0.2
+
+Tls = Callable[[], ssl.SSLContext]
+"""Makes the context of a connection."""
+
 _log = log.Log("lianzhen.scp")
 
 
@@ -103,7 +108,7 @@ class Server:
         address: tuple[str, int],
         house: House,
         *,
-        tls: ssl.SSLContext | None = None,
+        tls: Tls | None = None,
         limits: Limits | None = None,
     ) -> None:
         self._house, self._tls, self._limits = house, tls, limits or Limits()
@@ -185,7 +190,7 @@ class Server:
             Association(wire, self._house, address, self._limits).run()
             return
         connection.settimeout(self._limits.artim)
-        with self._tls.wrap_socket(connection, server_side=True) as secured:
+        with self._tls().wrap_socket(connection, server_side=True) as secured:
             with self._lock:
                 self._open[threading.current_thread()] = secured
             house = _Certified(self._house, _common_name(secured))
@@ -228,14 +233,22 @@ async def run(settings: Settings) -> None:
         stack.callback(segments.close)
         reader = SegmentReader(folder, keys)
         offered = stack.enter_context(services(core, reader, settings.dicom_ae_title))
-        house = House(Reception(segments, notices), Admissions(folder), notices, services=offered)
-        server = serve(settings.listen, settings.dicom_port, house)
-        stack.callback(server.close)
-        _log.info("scp runs", port=settings.dicom_port)
+        house = House(
+            Reception(segments, notices),
+            Admissions(folder),
+            notices,
+            services=offered,
+            title=settings.dicom_ae_title if settings.dicom_ae_title_required else "",
+        )
+        tls = partial(secure.context, settings.folder)
+        for port, secured in ((settings.dicom_port, None), (settings.dicom_tls_port, tls)):
+            if port:
+                stack.callback(serve(settings.listen, port, house, secured).close)
+                _log.info("scp runs", port=port)
         await asyncio.Event().wait()
 
 
-def serve(listen: str, port: int, house: House, tls: ssl.SSLContext | None = None) -> Server:
+def serve(listen: str, port: int, house: House, tls: Tls | None = None) -> Server:
     """A server; Unavailable if its port cannot be had."""
     try:
         return Server((listen, port), house, tls=tls)

@@ -133,11 +133,18 @@ class Ours(Receiver):
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
-                content = self.rfile.read(int(self.headers["Content-Length"]))
-                if self.path.endswith("kept"):
+                content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                known = self.path in ("/dicom/kept", "/dicom/called")
+                if self.path == "/dicom/kept":
                     receiver.heard(content)
-                self.send_response_only(204)
+                self.send_response_only(204 if known else 503)
+                self.send_header("Content-Length", "0")
                 self.end_headers()
+
+            do_GET = do_POST
+
+            def log_message(self, *_: object) -> None:
+                """Nothing: a caller on a Unix socket has no address to be logged."""
 
         core = socketserver.ThreadingUnixStreamServer(str(self.folder / "control.sock"), Core)
         core.daemon_threads = True
