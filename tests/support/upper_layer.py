@@ -1,5 +1,6 @@
 """A DICOM caller that says exactly what it is told to, byte by byte; and a server to say it to."""
 
+import contextlib
 import queue
 import socket
 import struct
@@ -160,6 +161,11 @@ class Line:
 
     def say(self, content: bytes) -> None:
         self.socket.sendall(content)
+
+    def say_no_more(self) -> None:
+        """Close our half of it."""
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_WR)
 
     def hear(self) -> Said | None:
         """The next PDU; None if the other end has closed."""
