@@ -83,6 +83,13 @@ class ArchiveHub:
         return [(entry.actor, entry.action, entry.subject) for entry in entries]
 
 
+def part10(image: pydicom.Dataset) -> bytes:
+    """A file of it."""
+    out = io.BytesIO()
+    image.save_as(out, enforce_file_format=True)
+    return out.getvalue()
+
+
 def manifest(node: str, file: bytes) -> ImageStored:
     """What a box says of a file."""
     image = pydicom.dcmread(io.BytesIO(file))

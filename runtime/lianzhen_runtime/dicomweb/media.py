@@ -85,13 +85,12 @@ class Wanted(NamedTuple):
 
     def meant(self, stored: str) -> str:
         """The transfer syntax that is asked for of an image that is kept as ``stored``."""
-        if self.syntax == STORED or self.type.endswith("/*"):
-            return stored if self.syntax in ("", STORED) else self.syntax
-        if self.syntax:
+        if self.syntax not in ("", STORED):
             return self.syntax
-        if self.type not in _TYPES:
-            return EXPLICIT
-        return stored if type_of(stored) == self.type else _TYPES[self.type][0]
+        if self.type in _TYPES and type_of(stored) != self.type:
+            return _TYPES[self.type][0]
+        is_open = self.syntax == STORED or self.type in _TYPES or self.type.endswith("/*")
+        return stored if is_open else EXPLICIT
 
 
 def parse(text: str) -> list[Media]:

@@ -247,8 +247,11 @@ class Retrieval:
 
 
 def origin(visit: Visit) -> str:
-    """Scheme and host, as the client sees them."""
-    return str(visit.request.url.origin())
+    """Scheme, host and port, as the client sees them. Some clients leave the port out of Host."""
+    url, transport = visit.request.url, visit.request.transport
+    if url.explicit_port is None and transport is not None:
+        url = url.with_port(transport.get_extra_info("sockname")[1])
+    return str(url.origin())
 
 
 def address(visit: Visit, image: Instance) -> str:

@@ -10,25 +10,18 @@ import jpeg_ls
 import numpy as np
 import pydicom
 import pytest
-from pydicom.dataset import Dataset
 from pydicom.uid import JPEGLSLossless
 
 from lianzhen_protocol.consultation import State
 from lianzhen_protocol.imaging import Instance, study_key
 from lianzhen_runtime.dicomweb.media import JPEG_LS
-from support.archive_hub import ADMIN, NODE, STRANGER, ArchiveHub, archive_hub
+from support.archive_hub import ADMIN, NODE, STRANGER, ArchiveHub, archive_hub, part10
 from support.consultations import EXPERT
 from support.modality import ct_slice
 
 STUDY, SERIES = "1.2.3", "1.2.3.4"
 ALL = f"/studies/{STUDY}"
 FRAMES_AS_STORED = 'multipart/related; type="application/octet-stream"; transfer-syntax=*'
-
-
-def part10(image: Dataset) -> bytes:
-    out = io.BytesIO()
-    image.save_as(out, enforce_file_format=True)
-    return out.getvalue()
 
 
 @pytest.fixture
