@@ -14,16 +14,28 @@ from lianzhen_edge.appliance.browser_trust import own_addresses
 from lianzhen_edge.dicom.commitments import WAITING, Commitment
 from lianzhen_edge.dicom.imaging import Allowed
 from lianzhen_edge.dicom.shelf import Held, Shelf
+from lianzhen_edge.journal.book import Book
 from lianzhen_protocol.accounts import CLINICAL, Role
 from lianzhen_protocol.errors import SealBroken
-from lianzhen_protocol.imaging import ADMITTED, SENT, STORED, Instance, Study, images_of
+from lianzhen_protocol.imaging import (
+    ADMITTED,
+    SENT,
+    STORED,
+    STREAM,
+    Instance,
+    Study,
+    images_of,
+)
+from lianzhen_protocol.key_images import ImageKeyed, keys_of
 from lianzhen_protocol.orders import RUNNING, Step
 from lianzhen_protocol.people import Patient
 from lianzhen_protocol.sheets import Sheets
 from lianzhen_runtime.errors import LianzhenError
 from lianzhen_runtime.measurements import Report, reports_of
 from lianzhen_runtime.preview import WINDOWS, NoPreview, picked
+from lianzhen_runtime.problems import json_answer
 from lianzhen_runtime.web.routes import Routes, Visit
+from lianzhen_runtime.web.viewing import Keyed, beginning, dicomweb_of, viewed
 
 if TYPE_CHECKING:
     from lianzhen_edge.box import Box
@@ -85,6 +97,8 @@ def routes(box: "Box") -> Routes:
     found.get("/imaging", roles=CLINICAL)(pages.studies)
     found.get("/imaging/fragment", roles=CLINICAL)(pages.studies_fragment)
     found.get("/studies/{id}", roles=CLINICAL)(pages.study)
+    found.get("/studies/{id}/series", roles=CLINICAL)(pages.series)
+    found.post("/studies/{id}/{image}/key", roles=CLINICAL)(pages.key)
     found.get("/patients/{id}/imaging", roles=CLINICAL)(pages.patient)
     found.get("/studies/{id}/{image}/preview", roles=CLINICAL)(pages.preview)
     found.get("/studies/{id}/{image}/original", roles=CLINICAL)(pages.original)
@@ -175,19 +189,62 @@ class _Pages:
 
     async def study(self, visit: Visit) -> web.StreamResponse:
         sheets = self._box.journal.sheets
-        study = sheets.get(Study, visit.match("id"))
+        study = self._study(visit)
+        found = shown(sheets, study)
+        patient = sheets.get(Patient, study.patient_id) if study.patient_id else None
+        first = beginning(found.images)
+        reports = [await self._report(image) for image in reports_of(found.images)]
+        return visit.page(
+            "imaging/study.html", found=found, patient=patient, first=first, reports=reports
+        )
+
+    def _study(self, visit: Visit) -> Study:
+        study = self._box.journal.sheets.get(Study, visit.match("id"))
         if study is None:
             raise NoSuchImage("there is no such study")
-        patient = sheets.get(Patient, study.patient_id) if study.patient_id else None
-        found = shown(sheets, study)
-        reports = [await self._report(image) for image in reports_of(found.images)]
-        return visit.page("imaging/study.html", found=found, patient=patient, reports=reports)
+        return study
 
     async def _report(self, image: Instance) -> Report:
         shelf, rows = self._box.journal.sheets.get(Shelf, image.id), None
         with contextlib.suppress(FileNotFoundError, SealBroken, NoPreview):
             rows = await self._box.imaging.measurements(shelf) if shelf else None
         return Report(title=image.series_description, rows=rows)
+
+    async def series(self, visit: Visit) -> web.StreamResponse:
+        """For the viewer: when a person opens a study in it, and again while more of it comes."""
+        sheets, study = self._box.journal.sheets, self._study(visit)
+        patient = study.patient_id
+        found = viewed(
+            study,
+            images_of(sheets, study.id),
+            keys_of(sheets, study.id),
+            sheets.find(Study, owner=patient, limit=_NEWEST, newest=True) if patient else (),
+            marks=True,
+            whole=lambda image: sheets.get(Shelf, image.id) is not None,
+            dicomweb=dicomweb_of(visit),
+        )
+        answer = json_answer({"study": found})
+        answer.enable_compression()
+        return answer
+
+    async def key(self, visit: Visit) -> web.StreamResponse:
+        """A frame is a key image, or is none any more."""
+        wanted, actor, image = await visit.form(Keyed), visit.actor, self._image(visit)
+
+        def work(book: Book) -> None:
+            body = ImageKeyed(
+                instance=image.id,
+                frame=wanted.frame,
+                keyed=wanted.keyed,
+                by=actor.id,
+                by_name=actor.name,
+                keyed_ms=book.now_ms,
+            )
+            book.write(STREAM, body)
+            book.audit(actor.id, "change", f"{Instance.SHEET}/{image.id}")
+
+        await self._box.journal.transact(work)
+        return visit.see_other(f"/studies/{visit.match('id')}")
 
     async def patient(self, visit: Visit) -> web.StreamResponse:
         sheets = self._box.journal.sheets

@@ -25,6 +25,7 @@ from lianzhen_protocol.imaging import (
     ScannerSet,
     Study,
 )
+from lianzhen_protocol.key_images import KeyImage
 from lianzhen_runtime.child import Child
 from lianzhen_runtime.errors import LianzhenError
 from lianzhen_runtime.files import private_folder
@@ -156,7 +157,7 @@ class Imaging:
             self._write_admissions()
         if Scanner.SHEET in kinds:
             self._live.tell_soon("modality")
-        if kinds & {Study.SHEET, Instance.SHEET, Held.SHEET}:
+        if kinds & {Study.SHEET, Instance.SHEET, KeyImage.SHEET, Held.SHEET}:
             self._live.tell_soon("imaging", CLINICAL)
 
     # -- callers

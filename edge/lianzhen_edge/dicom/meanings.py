@@ -13,6 +13,7 @@ from lianzhen_protocol.imaging import (
     ScannerSet,
     StudySeen,
 )
+from lianzhen_protocol.key_images import ImageKeyed, Side, keyed
 from lianzhen_protocol.orders import OrderCancelled, OrderPlaced, StepBegun, StepChanged
 from lianzhen_protocol.records import Body, Record
 
@@ -30,6 +31,8 @@ def apply(page: Page, record: Record, body: Body) -> None:
             waiting.received(page, body)
         case Origin.HUB, StudySeen():
             imaging.seen(page, body)
+        case origin, ImageKeyed():
+            keyed(page, Side.CLINIC if origin is Origin.HERE else Side.CENTRE, body)
         case Origin.HERE, ScannerAdmitted():
             imaging.admitted(page, page.node, body)
         case Origin.HERE, ScannerRemoved():
@@ -50,7 +53,8 @@ def apply(page: Page, record: Record, body: Body) -> None:
 
 MEANINGS: Final[Meanings] = dict.fromkeys(
     (
-        *(ImageStored, ImageReceived, StudySeen, ScannerAdmitted, ScannerRemoved, ScannerSet),
+        *(ImageStored, ImageReceived, ImageKeyed, StudySeen),
+        *(ScannerAdmitted, ScannerRemoved, ScannerSet),
         *(OrderPlaced, OrderCancelled, StepBegun, StepChanged),
     ),
     apply,

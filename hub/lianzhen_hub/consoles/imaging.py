@@ -11,18 +11,21 @@ import msgspec
 from aiohttp import web
 
 from lianzhen_hub.consultations.access import case_of
-from lianzhen_hub.imaging.meanings import seen
+from lianzhen_hub.imaging.meanings import mark, seen
 from lianzhen_hub.imaging.stores import Name, Part
 from lianzhen_hub.page import HubPage
 from lianzhen_protocol.accounts import Actor, Role
 from lianzhen_protocol.consultation import Consultation, State
 from lianzhen_protocol.errors import SealBroken
 from lianzhen_protocol.imaging import SAFE, Instance, Study, images_of
+from lianzhen_protocol.key_images import ImageKeyed, KeyImage, keys_of
 from lianzhen_protocol.sheets import Sheets
 from lianzhen_runtime.errors import LianzhenError
 from lianzhen_runtime.measurements import MAX_BYTES, Report, reports_of
 from lianzhen_runtime.preview import WINDOWS, NoPreview, PreviewWorker, picked
+from lianzhen_runtime.problems import json_answer
 from lianzhen_runtime.web.routes import Routes, Visit
+from lianzhen_runtime.web.viewing import Keyed, Viewed, beginning, dicomweb_of, viewed
 
 if TYPE_CHECKING:
     from lianzhen_hub.hub import Hub
@@ -78,18 +81,28 @@ def _on_case(sheets: Sheets, actor: Actor, study: Study) -> bool:
     )
 
 
+def _others(sheets: Sheets, actor: Actor, study: Study) -> list[Study]:
+    """The patient's other studies that this reader may see."""
+    if not study.patient_id:
+        return []
+    found = sheets.find(Study, owner=study.patient_id, limit=_NEWEST, newest=True)
+    return [one for one in found if Role.ADMIN in actor.roles or _on_case(sheets, actor, one)]
+
+
 def routes(hub: "Hub", viewer: PreviewWorker) -> Routes:
     """The expert's fragment, the viewer, and the bytes."""
     found, pages = Routes(), _Pages(hub, viewer)
 
     def changed(sheets: Collection[tuple[str, str]]) -> None:
-        if any(kind in (Study.SHEET, Instance.SHEET) for kind, _ in sheets):
+        if any(kind in (Study.SHEET, Instance.SHEET, KeyImage.SHEET) for kind, _ in sheets):
             hub.live.tell_soon("imaging", EXPERTS | ADMINS)
 
     hub.on_change(changed)
     found.entry("/studies", "imaging.title", roles=ADMINS, order=60)
     found.get("/studies", roles=ADMINS)(pages.newest)
     found.get("/studies/{id}", roles=EXPERTS | ADMINS)(pages.study)
+    found.get("/studies/{id}/series", roles=EXPERTS | ADMINS)(pages.series)
+    found.post("/studies/{id}/{image}/key", roles=EXPERTS)(pages.key)
     found.get("/cases/{id}/imaging", roles=EXPERTS)(pages.case)
     found.get("/studies/{id}/{image}/preview", roles=EXPERTS | ADMINS)(pages.preview)
     found.get("/studies/{id}/{image}/original", roles=EXPERTS | ADMINS)(pages.original)
@@ -131,7 +144,8 @@ class _Pages:
 
         found = await self._hub.transact(look)
         reports = [await self._report(image) for image in reports_of(found.images)]
-        return visit.page("imaging/study.html", found=found, reports=reports)
+        first = beginning(found.images)
+        return visit.page("imaging/study.html", found=found, first=first, reports=reports)
 
     async def _report(self, image: Instance) -> Report:
         rows = None
@@ -140,6 +154,47 @@ class _Pages:
                 content = await self._content(image, "original")
                 rows = await self._viewer.measurements(content)
         return Report(title=image.series_description, rows=rows)
+
+    async def series(self, visit: Visit) -> web.StreamResponse:
+        """For the viewer: when a person opens a study in it, and again while more of it comes."""
+        actor, key = visit.actor, visit.match("id")
+
+        def look(page: HubPage) -> Viewed:
+            study = study_for(page, actor, key)
+            if visit.opened and Role.EXPERT in actor.roles:
+                seen(page, study, actor.name)
+            return viewed(
+                study,
+                images_of(page, study.id),
+                keys_of(page, study.id),
+                _others(page, actor, study),
+                marks=Role.EXPERT in actor.roles,
+                whole=lambda image: image.state == SAFE,
+                dicomweb=dicomweb_of(visit),
+            )
+
+        answer = json_answer({"study": await self._hub.transact(look)})
+        answer.enable_compression()
+        return answer
+
+    async def key(self, visit: Visit) -> web.StreamResponse:
+        """A frame is a key image, or is none any more."""
+        wanted, actor = await visit.form(Keyed), visit.actor
+
+        def work(page: HubPage) -> None:
+            image = self._image(page, visit)
+            body = ImageKeyed(
+                instance=image.id,
+                frame=wanted.frame,
+                keyed=wanted.keyed,
+                by=actor.id,
+                by_name=actor.name,
+                keyed_ms=page.now_ms,
+            )
+            mark(page, image, body)
+
+        await self._hub.transact(work)
+        return visit.see_other(f"/studies/{visit.match('id')}")
 
     async def case(self, visit: Visit) -> web.StreamResponse:
         actor, identity = visit.actor, visit.match("id")

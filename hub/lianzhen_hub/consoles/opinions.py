@@ -17,6 +17,7 @@ from lianzhen_hub.signing.opinions import Draft, SignedDocument
 from lianzhen_hub.signing.standing import verdict_now
 from lianzhen_protocol.accounts import Role
 from lianzhen_protocol.errors import DocumentError, SignatureInvalid
+from lianzhen_protocol.key_images import in_report
 from lianzhen_protocol.opinion import (
     Document,
     PrintedCode,
@@ -89,17 +90,22 @@ class _Pages:
     async def write(self, visit: Visit) -> web.StreamResponse:
         actor, case = visit.actor, visit.match("id")
 
-        def look(sheets: Sheets) -> tuple[OpinionDraft, list[Shown], Patient | None]:
+        def look(
+            sheets: Sheets,
+        ) -> tuple[OpinionDraft, list[Shown], Patient | None, list[str]]:
             held = case_of(sheets, actor, case)
             signed = [shown(each) for each in sheets.find_token(Opinion, "consultation", case)]
             known = sheets.get(Patient, held.patient_id)
             patient = for_care(known) if known else None
-            return opinions.draft_of(sheets, held, actor), signed, patient
+            keys = in_report(sheets, held.studies, actor.id)
+            return opinions.draft_of(sheets, held, actor), signed, patient, keys
 
-        draft, signed, patient = await self._hub.consult(look)
+        draft, signed, patient, keys = await self._hub.consult(look)
         part = QUIET in visit.request.headers  # the case's page loads it as a part of itself
         template = "opinions/part.html" if part else "opinions/write.html"
-        return visit.page(template, case=case, draft=draft, opinions=signed, patient=patient)
+        return visit.page(
+            template, case=case, draft=draft, opinions=signed, patient=patient, keys=keys
+        )
 
     async def save(self, visit: Visit) -> web.StreamResponse:
         typed, actor, case = await visit.form(Draft), visit.actor, visit.match("id")

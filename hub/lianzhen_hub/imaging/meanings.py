@@ -16,6 +16,7 @@ from lianzhen_protocol.imaging import (
     StudySeen,
 )
 from lianzhen_protocol.joins import patient_of
+from lianzhen_protocol.key_images import ImageKeyed, Side, keyed
 from lianzhen_protocol.orders import OrderCancelled, OrderPlaced, StepBegun, StepChanged
 from lianzhen_protocol.records import Body, Record
 
@@ -36,6 +37,8 @@ def apply(page: HubPage, record: Record, body: Body) -> None:
             imaging.removed(page, body)
         case ScannerSet():
             imaging.changed(page, body)
+        case ImageKeyed():
+            keyed(page, Side.CLINIC, body)
         case _:
             misplaced(page, record, body)
 
@@ -83,8 +86,15 @@ def seen(page: HubPage, study: Study, by: str) -> None:
         page.send(study.node, imaging.STREAM, body)
 
 
+def mark(page: HubPage, instance: Instance, body: ImageKeyed) -> None:
+    """An expert marks a frame, or takes the mark off: its box learns it in the same commit."""
+    if keyed(page, Side.CENTRE, body):
+        page.send(instance.node, imaging.STREAM, body)
+        page.audit(body.by, "change", f"{Instance.SHEET}/{instance.id}")
+
+
 _OF_IMAGES: Final = (
-    *(ImageStored, ImageReceived, StudySeen),
+    *(ImageStored, ImageReceived, ImageKeyed, StudySeen),
     *(ScannerAdmitted, ScannerRemoved, ScannerSet),
 )
 _OF_ORDERS: Final = (OrderPlaced, OrderCancelled, StepBegun, StepChanged)

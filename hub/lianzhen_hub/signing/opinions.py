@@ -20,6 +20,7 @@ from lianzhen_protocol.accounts import Actor
 from lianzhen_protocol.consultation import Consultation, Happened, State
 from lianzhen_protocol.departments import DEPARTMENTS
 from lianzhen_protocol.errors import DocumentError, SignatureInvalid
+from lianzhen_protocol.key_images import in_report
 from lianzhen_protocol.opinion import (
     ECDSA_P256_SHA256,
     TRUST_STREAM,
@@ -56,7 +57,10 @@ _SHOWN_DIGITS: Final = (6, 4)
 _SEXES: Final = {Sex.MALE: "男", Sex.FEMALE: "女", Sex.UNKNOWN: "未知"}
 """As they are printed: what is signed is what is read."""
 
-Typed = Annotated[str, msgspec.Meta(max_length=8000)]
+_KEYS: Final = "关键图像："
+_MOST_FINDINGS: Final = 8000
+
+Typed = Annotated[str, msgspec.Meta(max_length=_MOST_FINDINGS)]
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
@@ -223,7 +227,7 @@ def _document(
     if patient is None:
         raise NotReadyToSign("the patient's registration has not arrived from the clinic yet")
     try:
-        findings, conclusion = clean(draft.findings), clean(draft.conclusion)
+        findings, conclusion = _findings(page, case, draft), clean(draft.conclusion)
         advice, clinic, name = clean(draft.advice), _clinic(page, case.node), clean(patient.name)
     except DocumentError as error:
         raise NotReadyToSign(str(error)) from error
@@ -254,6 +258,15 @@ def _document(
             certificate=fingerprint(certificate.certificate),
         ),
     )
+
+
+def _findings(page: HubPage, case: Consultation, draft: OpinionDraft) -> str:
+    """What was typed, and the key images that its author marked: they are signed with it."""
+    typed, keys = clean(draft.findings), in_report(page, case.studies, draft.author)
+    found = "\n".join(([typed] if typed else []) + ([_KEYS + "；".join(keys)] if keys else []))
+    if len(found) > _MOST_FINDINGS:
+        raise NotReadyToSign(f"the findings are longer than {_MOST_FINDINGS} characters")
+    return found
 
 
 def _clinic(page: HubPage, node: str) -> str:

@@ -63,6 +63,13 @@ SECURITY_HEADERS: Final = {
     # from which a PC takes the authority that makes this one trusted.
 }
 
+_WORKERS: Final = "/static/workers/"
+_HASHED: Final = ("/static/assets/", _WORKERS)
+_WORKER_POLICY: Final = (
+    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; connect-src 'self'"
+)
+"""A worker's own script brings its policy: only there, where no page is, may WebAssembly run."""
+
 # Browsers read a backslash as a slash, and leave out control characters before they look.
 _PATH: Final = re.compile(r"/(?![/\\])[^\\\s\x00-\x1f\x7f]*")
 _DETOURS: Final = {
@@ -311,8 +318,10 @@ def _refuse(route: Route, seat: Seat | None) -> None:
 async def protect(request: web.Request, response: web.StreamResponse) -> None:
     """Every answer: the security headers, and how long it may be kept."""
     response.headers.update(SECURITY_HEADERS)
+    if request.path.startswith(_WORKERS):
+        response.headers["Content-Security-Policy"] = _WORKER_POLICY
     response.headers.popall("Server", None)  # whose version is nobody's business
-    if request.path.startswith("/static/assets/"):  # the name holds a hash of the content
+    if request.path.startswith(_HASHED):  # the name holds a hash of the content
         response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
     else:
         response.headers.setdefault("Cache-Control", "no-store")

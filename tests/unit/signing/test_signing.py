@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from datetime import date
 from pathlib import Path
@@ -17,6 +18,7 @@ from sqlalchemy import insert
 import expert as browser
 from lianzhen_hub.consultations.access import NoSuchCase, case_of
 from lianzhen_hub.fleet.authority import Authority
+from lianzhen_hub.page import HubPage
 from lianzhen_hub.signing import certificates, opinions
 from lianzhen_hub.signing.certificates import Approval, Ending, NewRequest
 from lianzhen_hub.signing.errors import (
@@ -31,9 +33,12 @@ from lianzhen_hub.signing.errors import (
 from lianzhen_hub.signing.opinions import Draft, SignedDocument, masked_number
 from lianzhen_hub.signing.standing import verdict_now
 from lianzhen_hub.store import tables
+from lianzhen_protocol import imaging
 from lianzhen_protocol.accounts import Account, Actor, Profile, Role, Secret, Stamp
 from lianzhen_protocol.consultation import HUB, Accepted, Person, State, Who
 from lianzhen_protocol.errors import SignatureInvalid
+from lianzhen_protocol.imaging import ImageStored, instance_key, study_key
+from lianzhen_protocol.key_images import ImageKeyed, Side, keyed
 from lianzhen_protocol.opinion import OpinionSigned, TrustRevocations
 from lianzhen_protocol.opinion_sheets import Opinion, SigningCertificate, SigningRequest
 from lianzhen_protocol.opinion_trust import RevocationList, Standing, judge
@@ -147,6 +152,47 @@ async def office(tmp_path: Path) -> AsyncIterator[Office]:
 
 
 # -- the certificate
+
+
+async def test_key_images_are_signed_at_the_end_of_the_findings(office: Office) -> None:
+    body = ImageStored(
+        instance=instance_key(NODE, "a" * 64),
+        study=study_key(NODE, "1.2.3"),
+        sha256="a" * 64,
+        size=1,
+        sop_class="1.2",
+        sop_uid="1.2.3.4",
+        study_uid="1.2.3",
+        series_uid="1.2.3.1",
+        transfer_syntax="1.2.840.10008.1.2.1",
+        modality="CT",
+        series_number=1,
+        instance_number=14,
+        received_ms=NOW,
+    )
+    mark = ImageKeyed(instance=body.instance, keyed=True, by=EXPERT.id, keyed_ms=NOW)
+
+    def marked(page: HubPage) -> None:
+        imaging.stored(page, NODE, body)
+        keyed(page, Side.CENTRE, mark)
+        case = case_of(page, EXPERT, CASE)
+        page.put(msgspec.structs.replace(case, studies=(body.study,)))
+
+    await office.desk.work(marked)
+    await office.certified()
+    await office.saves()
+    before = browser.signed_body(await office.to_sign())
+    assert json.loads(before["document"])["findings"].splitlines() == [
+        "右下肺斑片影。",
+        "关键图像：CT 序列 1 图像 14",
+    ]
+    # taken off after the page was loaded: what stands there is not what would be signed
+    off = msgspec.structs.replace(mark, keyed=False)
+    await office.desk.work(lambda page: keyed(page, Side.CENTRE, off))
+    with pytest.raises(OpinionDiffers):
+        await office.signs(before)
+    signed = await office.signs(browser.signed_body(await office.to_sign()))
+    assert signed.document.findings == "右下肺斑片影。"
 
 
 async def test_a_certificate_is_for_opinions_and_nothing_else(office: Office) -> None:
