@@ -135,7 +135,9 @@ def grey(pane: Locator, column: float, row: float) -> int:
           const scale = Math.min(canvas.width, canvas.height) / side;
           const x = canvas.width / 2 + (column - side / 2) * scale;
           const y = canvas.height / 2 + (row - side / 2) * scale;
-          return canvas.getContext('2d').getImageData(x, y, 1, 1).data[0];
+          const copy = new OffscreenCanvas(1, 1).getContext('2d', { willReadFrequently: true });
+          copy.drawImage(canvas, -Math.floor(x), -Math.floor(y));
+          return copy.getImageData(0, 0, 1, 1).data[0];
         }""",
         [column, row, SIDE],
     )
