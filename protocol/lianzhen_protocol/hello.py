@@ -83,7 +83,7 @@ class SayHello(msgspec.Struct, frozen=True, kw_only=True, tag="say-hello"):
     """Hub to box: I do not know this session (I was restarted); begin again."""
 
 
-class Welcome(msgspec.Struct, frozen=True, kw_only=True, tag="welcome"):
+class Welcome(msgspec.Struct, frozen=True, kw_only=True, tag="welcome", omit_defaults=True):
     """Hub to box, signed: where each named stream goes on. ``credit`` is in bytes."""
 
     session: Bytes16
@@ -91,6 +91,8 @@ class Welcome(msgspec.Struct, frozen=True, kw_only=True, tag="welcome"):
     now_ms: int
     credit: int
     marks: tuple[StreamMark, ...]
+    frames: int = 1
+    """The highest version of a frame that the hub reads; one that says nothing reads the first."""
 
 
 class Ack(msgspec.Struct, frozen=True, kw_only=True, tag="ack"):

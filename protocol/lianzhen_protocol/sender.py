@@ -45,6 +45,8 @@ class Cut(NamedTuple):
     first: int
     max_records: int
     max_bytes: int
+    fresh: bool = True
+    """None of these was sent before in this session."""
 
 
 class Advanced(NamedTuple):
@@ -206,7 +208,8 @@ class Sender:
                 self._unqueue(lane)
                 continue
             records = min(MAX_RECORDS, stream.last - stream.sent)
-            return Cut(stream.name, lane, stream.sent + 1, records, self.frame_bytes)
+            fresh = stream.sent >= self._reached.get(stream.name, 0)
+            return Cut(stream.name, lane, stream.sent + 1, records, self.frame_bytes, fresh)
         return None
 
     def sent(self, cut: Cut, count: int, size: int, now: float) -> None:

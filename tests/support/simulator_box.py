@@ -12,6 +12,7 @@ from lianzhen_protocol.lanes import MIN_SHARE, Group, Lane, lane_of
 from lianzhen_protocol.marks import ForkReason, Position, StreamMark
 from lianzhen_protocol.retry import backoff
 from lianzhen_protocol.sender import Advanced, Effect, Forked, Outgoing, Sender
+from lianzhen_protocol.short_frame import MAX_SHORT_BYTES, SHORT, ShortCodec
 from lianzhen_protocol.topics import Channel, Direction, Topic, parse
 
 from .simulator_air import SIGNING_KEY, Air, ForkEvent, Letter
@@ -26,7 +27,7 @@ RENEWAL_SECONDS = 3600.0
 
 _QUANTUM = 4096
 _TRUSTED = SIGNING_KEY.public_key()
-_codec = FrameCodec()
+_codec, _short = FrameCodec(), ShortCodec()
 
 
 @dataclass
@@ -58,6 +59,7 @@ class Line:
         self.silent = 0
         self.renewal = 0.0
         self.sender = Sender(outbox)
+        self.takes_short = False
         self.streams: dict[str, Outgoing] = {}
         self.hunger: dict[Lane, float] = {}
         self.largest = 0
@@ -200,6 +202,7 @@ class Box:
             case Welcome() if line and not line.welcomed:
                 effects = line.sender.welcome(answer.marks, answer.credit, self.air.now)
                 line.welcomed, self.tries[line.group] = True, 0
+                line.takes_short = answer.frames >= SHORT
                 line.renewal = self.air.now + RENEWAL_SECONDS
             case Ack() if line and line.welcomed and answer.epoch == self.card.outbox.epoch:
                 effects = line.sender.ack(answer.marks, answer.credit, self.air.now)
@@ -238,8 +241,9 @@ class Box:
                 before, records = self.card.outbox.read(cut)
                 frame = Frame(self.card.outbox.epoch, cut.stream, cut.first, before, records)
                 topic = Topic(NODE, Direction.UP, Channel.STREAM, cut.stream)
-                self.air.up(str(topic), _codec.encode(frame))
                 size = sum(map(len, records))
+                short = line.takes_short and cut.fresh and size <= MAX_SHORT_BYTES
+                self.air.up(str(topic), (_short if short else _codec).encode(frame))
                 line.sender.sent(cut, len(records), size, self.air.now)
                 line.served(cut.lane, size)
                 count += 1

@@ -10,6 +10,7 @@ from lianzhen_protocol.identity import Epoch, epoch
 from lianzhen_protocol.lanes import Group, lane_of
 from lianzhen_protocol.marks import ForkReason, Position, StreamMark
 from lianzhen_protocol.sender import Effect, Forked, Sender
+from lianzhen_protocol.short_frame import SHORT, ShortCodec, is_short
 from lianzhen_protocol.topics import Channel, Direction, Topic, parse
 
 from .simulator_air import SIGNING_KEY, Air, Letter
@@ -19,7 +20,7 @@ from .simulator_store import NODE, Inbox, Outbox, Place
 
 CREDIT = 256 << 10
 _SAY_HELLO_EVERY = 10.0
-_codec = FrameCodec()
+_codec, _short = FrameCodec(), ShortCodec()
 
 
 @dataclass
@@ -81,7 +82,7 @@ class Hub:
         topic = parse(letter.topic)
         try:
             if topic.channel is Channel.STREAM:
-                self._framed(topic, _codec.decode(letter.payload))
+                self._framed(topic, letter.payload)
                 return
             match hello.decode(letter.payload):
                 case Hello() as greeting:
@@ -95,8 +96,18 @@ class Hub:
         except ProtocolError:
             return  # counted and dropped, in a real hub
 
-    def _framed(self, topic: Topic, frame: Frame) -> None:
-        if frame.stream != topic.stream:
+    def _framed(self, topic: Topic, wire: bytes) -> None:
+        stream = topic.stream or ""
+        if is_short(wire):
+            short = _short.decode(wire)
+            known = (era for group, era in self.sessions if group is lane_of(stream).group)
+            if (found := next(filter(short.of, known), None)) is None:
+                self._say_hello()
+                return
+            frame = short.place(found, stream, self.intake.staged((found, stream)))
+        else:
+            frame = _codec.decode(wire)
+        if frame.stream != stream:
             return
         if (lane_of(frame.stream).group, frame.epoch) in self.sessions:
             self.intake.hear(frame)
@@ -136,6 +147,7 @@ class Hub:
             now_ms=self.air.now_ms,
             credit=CREDIT,
             marks=found,
+            frames=SHORT,
         )
         self._publish(Channel.HELLO, signing.sign(SIGNING_KEY, NODE, welcome))
 

@@ -3,7 +3,7 @@
 from lianzhen_protocol import receiver
 from lianzhen_protocol.frame import Frame
 from lianzhen_protocol.marks import Position
-from lianzhen_protocol.receiver import Accepted, Gap, Verdict
+from lianzhen_protocol.receiver import Accepted, Divergent, Gap, Verdict
 
 from .simulator_store import Inbox, Place, Taken
 
@@ -24,7 +24,7 @@ class Intake:
         if isinstance(verdict, Accepted):
             self._staged.append(Taken(place, verdict.first, verdict.records))
             self._marks[place] = verdict.position
-        self._touched[place] = isinstance(verdict, Gap)
+        self._touched[place] = isinstance(verdict, Gap | Divergent)
 
     def judge(self, mark: Position, frame: Frame) -> Verdict:
         """The protocol's own word on a frame."""

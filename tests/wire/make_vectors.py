@@ -36,6 +36,7 @@ from lianzhen_protocol.records import (
     RecordSeen,
 )
 from lianzhen_protocol.series import Sample, VitalsSeries
+from lianzhen_protocol.short_frame import DICTIONARY, ShortCodec
 from lianzhen_protocol.topics import Channel, Direction, Topic
 from lianzhen_protocol.vitals import Measurement, Parameter, Quality, failed
 
@@ -166,6 +167,7 @@ def vectors() -> dict[str, object]:
         "chain": {"node": NODE, "epoch": EPOCH.hex(), "stream": STREAM, "genesis": genesis.hex(),
                   "after": [here.hex() for here in chain.walk(genesis, entries)]},
         "frame": FrameCodec().encode(frame).hex(),
+        "short_frame": {"dictionary": DICTIONARY.hex(), "frame": ShortCodec().encode(frame).hex()},
         "messages": {tag: hello.encode(message).hex() for tag, message in found.items()},
         "signed": {
             "node": NODE,

@@ -1,5 +1,6 @@
 """Bytes of every released wire are still read, and the text names everything that is on it."""
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from lianzhen_protocol import (
     records,
     sealing,
     series,
+    short_frame,
     signing,
     topics,
 )
@@ -33,7 +35,7 @@ from lianzhen_protocol.claims import (
 from lianzhen_protocol.hello import Hello, Message, Parentage, Refusal, Signed
 from lianzhen_protocol.identity import Epoch, NodeId, new_node_id, record_id, uuid7
 from lianzhen_protocol.lanes import Lane
-from lianzhen_protocol.marks import ForkReason
+from lianzhen_protocol.marks import ForkReason, Position
 from lianzhen_protocol.series import VitalsSeries
 from lianzhen_protocol.signing import SignedTime
 
@@ -92,6 +94,18 @@ def test_the_chain() -> None:
     assert here.hex() == given["genesis"]
     entries = [raw("records", kind) for kind in FRAMED]
     assert [after.hex() for after in chain.walk(here, entries)] == given["after"]
+
+
+def test_the_short_frame_is_read() -> None:
+    dictionary = raw("short_frame", "dictionary")
+    assert dictionary == short_frame.DICTIONARY
+    assert hashlib.sha256(dictionary).hexdigest() in TEXT
+    assert f"the {len(dictionary)} bytes" in TEXT
+    found = short_frame.ShortCodec().decode(raw("short_frame", "frame"))
+    whole = frame.FrameCodec().decode(raw("frame"))
+    place = Position(whole.first - 1, whole.before)
+    assert found.place(whole.epoch, whole.stream, place) == whole
+    assert found.place(whole.epoch, whole.stream, Position(0, bytes(32))).before == b""
 
 
 def test_the_frame_is_read_and_its_header_is_frozen() -> None:

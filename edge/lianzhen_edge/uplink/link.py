@@ -27,6 +27,7 @@ from lianzhen_protocol.lanes import Group, lane_of
 from lianzhen_protocol.marks import ForkReason, StreamMark
 from lianzhen_protocol.receiver import Accepted, receive
 from lianzhen_protocol.sender import Advanced, Cut, Effect, Forked, Sender
+from lianzhen_protocol.short_frame import MAX_SHORT_BYTES, SHORT, ShortCodec
 from lianzhen_protocol.topics import Channel, Direction, Topic
 from lianzhen_runtime import mqtt
 from lianzhen_runtime.log import Log
@@ -109,7 +110,8 @@ class Link:
         self._instance = instance
         self._moved = moved
         self._told_welcome = welcomed
-        self._codec = FrameCodec()
+        self._codec, self._short = FrameCodec(), ShortCodec()
+        self._takes_short = False
         self._wake = asyncio.Event()
         self._inbox: deque[tuple[Topic, bytes]] = deque()
         self._grown: set[str] = set()
@@ -212,6 +214,7 @@ class Link:
                     if not await self._apply(effects):
                         return False
                     self._silent, self._renew_at = 0, now + RENEWAL_SECONDS
+                    self._takes_short = answer.frames >= SHORT
                     self._enter("online")
                     self._told_welcome(self._group)
                     return True
@@ -303,8 +306,11 @@ class Link:
             return False
         if run.epoch != self._epoch or not run.records:
             return False
-        wire = self._codec.encode(Frame(run.epoch, cut.stream, cut.first, run.before, run.records))
         size = sum(map(len, run.records))
+        frame = Frame(run.epoch, cut.stream, cut.first, run.before, run.records)
+        # One that was sent before may overlap what the hub has by now, and has to say whence.
+        short = self._takes_short and cut.fresh and size <= MAX_SHORT_BYTES
+        wire = self._short.encode(frame) if short else self._codec.encode(frame)
         topic, now = self._topic(Channel.STREAM, cut.stream), time.monotonic()
         line.publish(topic, wire)
         self._sender.sent(cut, len(run.records), size, now)

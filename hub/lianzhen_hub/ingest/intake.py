@@ -5,7 +5,7 @@ after the transaction has been committed.
 """
 
 import secrets
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from sqlalchemy import Connection, select
@@ -19,6 +19,7 @@ from lianzhen_protocol.lanes import Group, lane_of
 from lianzhen_protocol.marks import Position, StreamMark
 from lianzhen_protocol.receiver import Accepted, Divergent, Gap, receive
 from lianzhen_protocol.sealing import NONCE_BYTES, record_place
+from lianzhen_protocol.short_frame import Short, ShortCodec, is_short
 from lianzhen_runtime.log import Log
 
 from .vault import Vault
@@ -70,6 +71,9 @@ class Outcome(NamedTuple):
 Admitted = Callable[[NodeId, Group, Epoch], bool]
 """Whether a box has said hello for this group and epoch, and may speak."""
 
+Epochs = Callable[[NodeId, Group], Iterable[Epoch]]
+"""Those of a box's hellos, to find that of a short frame among them."""
+
 UNKNOWN_SESSION = "unknown-session"
 
 
@@ -80,11 +84,19 @@ class Overtaken(Exception):
 class Intake:
     """Commits frames. ``safe_on_commit``: this database is its own backup, by configuration."""
 
-    def __init__(self, vault: Vault, admitted: Admitted, *, safe_on_commit: bool) -> None:
+    def __init__(
+        self,
+        vault: Vault,
+        admitted: Admitted,
+        epochs: Epochs = lambda *_: (),
+        *,
+        safe_on_commit: bool,
+    ) -> None:
         self._vault = vault
         self._admitted = admitted
+        self._epochs = epochs
         self._safe_on_commit = safe_on_commit
-        self._codec = FrameCodec()
+        self._codec, self._short = FrameCodec(), ShortCodec()
         self._marks: dict[NodeId, dict[StreamKey, Mark]] = {}
 
     def commit(self, connection: Connection, batch: Sequence[Arrived], now_ms: int) -> Outcome:
@@ -93,11 +105,14 @@ class Intake:
         rows, read = [], dict[StreamKey, int]()
         count = 0
         for arrived in batch:
-            frame = self._admit(arrived, outcome)
-            if frame is None:
+            admitted = self._admit(arrived, outcome)
+            if admitted is None:
                 continue
-            key = StreamKey(arrived.node, frame.epoch, frame.stream)
+            epoch, frame = admitted
+            key = StreamKey(arrived.node, epoch, arrived.stream)
             mark = outcome.moved.get(key) or self.mark(connection, key)
+            if isinstance(frame, Short):
+                frame = frame.place(epoch, arrived.stream, mark.committed)
             verdict = receive(mark.committed, frame)
             if isinstance(verdict, Accepted):
                 read.setdefault(key, mark.committed.seq)
@@ -154,14 +169,14 @@ class Intake:
             return Mark(Position(0, chain.genesis(*key)), 0)
         return Mark(Position(row.committed, row.hash), row.safe)
 
-    def _admit(self, arrived: Arrived, outcome: Outcome) -> Frame | None:
-        """The frame, if it can be read and its session is known; else why not, in ``outcome``."""
+    def _admit(self, arrived: Arrived, outcome: Outcome) -> tuple[Epoch, Frame | Short] | None:
+        """The frame and its epoch, if it can be read and its session is known; else why not, in
+        ``outcome``.
+        """
         group = Group.URGENT
         try:
             group = lane_of(arrived.stream).group
-            frame = self._codec.decode(arrived.wire)
-            if frame.stream != arrived.stream:
-                raise FrameError(f"a frame of {frame.stream} on the topic of {arrived.stream}")
+            epoch, frame = self._read(arrived, group)
         except ProtocolError as error:
             outcome.turned.append(Turned(arrived.node, group, error.code, str(error)))
             return None
@@ -169,10 +184,20 @@ class Intake:
             _log.error("a frame surprised us", exc_info=True, node=arrived.node)
             outcome.turned.append(Turned(arrived.node, group, "unexpected", type(error).__name__))
             return None
-        if not self._admitted(arrived.node, group, frame.epoch):
+        if epoch is None or not self._admitted(arrived.node, group, epoch):
             outcome.turned.append(Turned(arrived.node, group, UNKNOWN_SESSION, ""))
             return None
-        return frame
+        return epoch, frame
+
+    def _read(self, arrived: Arrived, group: Group) -> tuple[Epoch | None, Frame | Short]:
+        """A frame and its epoch, None for a short one of none that is known; FrameError."""
+        if is_short(arrived.wire):
+            short = self._short.decode(arrived.wire)
+            return next(filter(short.of, self._epochs(arrived.node, group)), None), short
+        frame = self._codec.decode(arrived.wire)
+        if frame.stream != arrived.stream:
+            raise FrameError(f"a frame of {frame.stream} on the topic of {arrived.stream}")
+        return frame.epoch, frame
 
     def _row(
         self,
@@ -183,7 +208,7 @@ class Intake:
         wire: bytes,
         now_ms: int,
     ) -> dict[str, object]:
-        whole = accepted.first == frame.first
+        whole = accepted.first == frame.first and not is_short(wire)
         body = body_of(wire) if whole else self._codec.pack(accepted.records)
         place = record_place(*key, accepted.first)
         data_key = self._vault.key(connection, key.node, key.epoch)

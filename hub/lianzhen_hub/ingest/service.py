@@ -11,7 +11,7 @@ import secrets
 import ssl
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from functools import partial
 from itertools import groupby
 from typing import Any, NamedTuple, Protocol
@@ -38,6 +38,7 @@ from lianzhen_protocol.identity import Epoch, NodeId
 from lianzhen_protocol.lanes import Group, lane_of
 from lianzhen_protocol.marks import StreamMark
 from lianzhen_protocol.sessions import Sessions
+from lianzhen_protocol.short_frame import SHORT
 from lianzhen_protocol.topics import Channel, Direction, Topic
 from lianzhen_runtime import mqtt
 from lianzhen_runtime.errors import LianzhenError
@@ -127,7 +128,7 @@ class Ingest:
         self._served: frozenset[str] = frozenset()
         self._line: mqtt.Session | None = None
         self._admission = Admission()
-        self._intake = Intake(vault, self._admitted, safe_on_commit=safe_on_commit)
+        self._intake = Intake(vault, self._admitted, self._epochs, safe_on_commit=safe_on_commit)
         database.on_rollback(self._intake.doubt)
         self._register = Register(vault, self._intake)
         self._safer = False
@@ -282,6 +283,9 @@ class Ingest:
         known = self._sessions.find(node, group, epoch) is not None
         return known and self._fleet.is_active(node)
 
+    def _epochs(self, node: NodeId, group: Group) -> Iterable[Epoch]:
+        return (live.epoch for live in self._sessions.of(node, group))
+
     async def _frames(self, batch: list[Arrived]) -> None:
         """Commit, then acknowledge: the one place where an acknowledgement is made."""
         for arrived in batch:
@@ -420,6 +424,7 @@ class Ingest:
             now_ms=self._now_ms(),
             credit=CREDIT_BYTES,
             marks=marks,
+            frames=SHORT,
         )
         signed = signing.sign(self._signer.key, node, welcome, self._signer.der)
         self._publish(node, Channel.HELLO, signed)

@@ -11,12 +11,13 @@ from lianzhen_protocol.identity import Epoch, NodeId
 from lianzhen_protocol.lanes import Group
 from lianzhen_protocol.marks import Position, StreamMark
 from lianzhen_protocol.receiver import Accepted, Gap, receive
+from lianzhen_protocol.short_frame import ShortCodec
 from support.lab_fixtures import Note, notes
 
 NODE = NodeId("n0123456789ab")
 STREAM = "record.diagnostic"
 NOW_MS = 1_800_000_000_000
-_codec = FrameCodec()
+_codec, _short = FrameCodec(), ShortCodec()
 
 
 class UpStream:
@@ -52,9 +53,15 @@ class UpStream:
 
     def frame(self, first: int, last: int) -> Arrived:
         """Records ``first`` to ``last`` as the broker delivers them."""
+        return Arrived(self.key.node, self.key.stream, _codec.encode(self._cut(first, last)))
+
+    def short(self, first: int, last: int) -> Arrived:
+        """The same as a short frame."""
+        return Arrived(self.key.node, self.key.stream, _short.encode(self._cut(first, last)))
+
+    def _cut(self, first: int, last: int) -> Frame:
         records = tuple(self.entries[first - 1 : last])
-        frame = Frame(self.key.epoch, self.key.stream, first, self.hash_at(first - 1), records)
-        return Arrived(self.key.node, self.key.stream, _codec.encode(frame))
+        return Frame(self.key.epoch, self.key.stream, first, self.hash_at(first - 1), records)
 
 
 class DownBox:

@@ -40,7 +40,10 @@ class Hub:
     def __init__(self, database: Database, vault: Vault, *, safe_on_commit: bool = True) -> None:
         self.database, self.vault = database, vault
         self.strangers: set[Epoch] = set()
-        self.intake = Intake(vault, self._admitted, safe_on_commit=safe_on_commit)
+        self.epochs: list[Epoch] = []
+        self.intake = Intake(
+            vault, self._admitted, lambda *_: self.epochs, safe_on_commit=safe_on_commit
+        )
 
     def _admitted(self, _node: NodeId, _group: Group, epoch: Epoch) -> bool:
         return epoch not in self.strangers
@@ -124,6 +127,53 @@ async def test_a_repeated_frame_is_acknowledged_and_not_logged(hub: Hub) -> None
     assert outcome.marks == {stream.key: mark_of(stream, 5)}
     assert (outcome.moved, outcome.records) == ({}, 0)
     assert len(await hub.log()) == 1
+
+
+# -- short frames
+
+
+async def test_short_frames_are_taken_as_whole_ones_are(hub: Hub) -> None:
+    other, stream = UpStream.of(notes(1)), UpStream.of(notes(5))
+    hub.epochs = [other.key.epoch, stream.key.epoch]
+    outcome = await hub.take(stream.short(1, 2), stream.short(3, 3), stream.frame(3, 5))
+    assert outcome.marks == {stream.key: mark_of(stream, 5)}
+    assert (outcome.records, outcome.turned) == (5, [])
+    assert [first for _, first, _ in await hub.log()] == [1, 3, 4]
+    assert [each for *_, found in await hub.log() for each in found] == stream.entries
+
+
+async def test_a_short_frame_is_taken_at_its_place_and_nowhere_else(hub: Hub) -> None:
+    stream, twin = UpStream.of(notes(6)), UpStream.of(notes(6))
+    twin.key = stream.key
+    hub.epochs = [stream.key.epoch]
+    for frame, gap in (
+        (stream.short(3, 4), True),  # ahead
+        (twin.short(1, 2), False),
+        (stream.short(3, 4), True),  # another history than the one that is there
+        (twin.short(1, 2), False),  # repeated
+        (twin.short(2, 4), True),  # it overlaps: all from the mark on, in a whole frame
+        (twin.frame(2, 4), False),
+        (twin.short(5, 6), False),
+    ):
+        outcome = await hub.take(frame)
+        assert outcome.marks[stream.key].gap == gap
+    assert [each for *_, found in await hub.log() for each in found] == twin.entries
+
+
+async def test_a_short_frame_of_an_epoch_that_said_no_hello_is_answered_so(hub: Hub) -> None:
+    stream = UpStream.of(notes(1))
+    outcome = await hub.take(stream.short(1, 1))
+    assert [each.code for each in outcome.turned] == [UNKNOWN_SESSION]
+    assert outcome.marks == {}
+
+
+async def test_a_short_frame_that_cannot_be_read_is_turned_away(hub: Hub) -> None:
+    stream = UpStream.of(notes(1))
+    hub.epochs = [stream.key.epoch]
+    good = stream.short(1, 1)
+    outcome = await hub.take(good._replace(wire=good.wire[:-1]), good._replace(wire=b"\x21"))
+    assert [each.code for each in outcome.turned] == ["frame-malformed"] * 2
+    assert await hub.log() == []
 
 
 # -- what is not

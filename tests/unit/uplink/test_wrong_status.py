@@ -112,7 +112,7 @@ def _never() -> ssl.SSLContext:
 
 
 @asynccontextmanager
-async def conversing(box: Box) -> AsyncIterator[None]:
+async def conversing(box: Box, frames: int = 1) -> AsyncIterator[None]:
     """Welcomed, and everything handed to the line."""
 
     async def session() -> None:
@@ -122,17 +122,19 @@ async def conversing(box: Box) -> AsyncIterator[None]:
 
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(session())
-        await _welcomed(box)
+        await _welcomed(box, frames)
         yield
         task.cancel()
 
 
-async def _welcomed(box: Box) -> None:
+async def _welcomed(box: Box, frames: int) -> None:
     await box.line.published.wait()
     hello = messages.decode(box.line.said[0][1])
     assert isinstance(hello, Hello)
     genesis = StreamMark(STREAM, box.position(0), 0)
-    welcome = Welcome(session=hello.session, protocol=1, now_ms=1, credit=1 << 20, marks=(genesis,))
+    welcome = Welcome(
+        session=hello.session, protocol=1, now_ms=1, credit=1 << 20, marks=(genesis,), frames=frames
+    )
     await box.hears(box.signed(welcome), Channel.HELLO)
     await until(lambda: box.link.sent(STREAM) == COUNT)
 
