@@ -29,6 +29,7 @@ from lianzhen_protocol.imaging import cine_frames
 from lianzhen_runtime.child import own_command
 from lianzhen_runtime.log import Log
 
+from .deidentify import NotCleaned, Plan, deidentify
 from .measurements import Measurement, NoMeasurements, read_measurements
 from .packing import NotPacked, pack, unpack
 
@@ -47,8 +48,8 @@ WINDOWS: Final = {
 """Centre and width in Hounsfield units, as they are in common use (radiopaedia.org, "Windowing
 (CT)"): brain, lungs, bone, soft tissue of the abdomen."""
 
-_PACK, _UNPACK, _MEASURE, _MAKE = "pack", "unpack", "measure", "make"
-_JOBS: Final = (OWN, *WINDOWS, _PACK, _UNPACK, _MEASURE, _MAKE)
+_PACK, _UNPACK, _MEASURE, _MAKE, _CLEAN = "pack", "unpack", "measure", "make", "clean"
+_JOBS: Final = (OWN, *WINDOWS, _PACK, _UNPACK, _MEASURE, _MAKE, _CLEAN)
 MAX_MEMORY_BYTES: Final = 3 << 30
 TIMEOUT_SECONDS: Final = 60.0
 _FRAME = struct.Struct("<BQ")
@@ -107,6 +108,10 @@ class PreviewWorker:
     async def make(self, order: bytes, file: bytes) -> bytes:
         """What ``dicomweb.making`` makes of a file; NoPreview."""
         return await self._do(_MAKE, _SIZE.pack(len(order)) + order + file)
+
+    async def deidentified(self, file: bytes, plan: Plan) -> bytes:
+        """The file of an image without its patient; NoPreview if that cannot be made."""
+        return await self._do(_CLEAN, msgspec.msgpack.encode((plan, file)))
 
     def hold(self) -> None:
         """Stop within the image, until ``go_on``: somebody needs the processor at once."""
@@ -307,6 +312,9 @@ def _work(job: str, content: bytes) -> bytes:
             return work(content[_SIZE.size : end], content[end:])
         case "measure":
             return msgspec.json.encode(read_measurements(content))
+        case "clean":
+            plan, file = msgspec.msgpack.decode(content, type=tuple[Plan, bytes])
+            return deidentify(file, plan)
         case _:
             return render(content, job)
 
@@ -314,7 +322,7 @@ def _work(job: str, content: bytes) -> bytes:
 def _answer(content: bytes, job: str) -> tuple[int, bytes]:
     try:
         return _GOOD, _work(job, content)
-    except (NoPreview, NotPacked, NoMeasurements) as error:
+    except (NoPreview, NotPacked, NoMeasurements, NotCleaned) as error:
         return _NONE, str(error).encode()
     except Exception as error:  # noqa: BLE001 - one image's surprise; the next may be a good one
         return _NONE, type(error).__name__.encode()

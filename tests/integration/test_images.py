@@ -1,10 +1,13 @@
 """Images from dcmtk to the hub, on real programs: refused, admitted, seen, sent, received, safe."""
 
 import hashlib
+import io
 import os
 import signal
+import subprocess
 import threading
 import time
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +28,9 @@ from lianzhen_hub.store.sheets import HubSheets
 from lianzhen_protocol.accounts import Role
 from lianzhen_protocol.imaging import SAFE, Instance, Study
 from lianzhen_runtime.keys import FileKeys
-from support.consoles import Person, clinic_people, hub_people
+from support.consoles import Caller, Person, clinic_people, hub_people
 from support.modality import (
+    DCMTK,
     NAME,
     association,
     ct_slice,
@@ -246,6 +250,41 @@ def test_ultrasound_comes_as_a_cine_to_play_and_a_table_of_measurements(
         text = page.get(f"/studies/{study.id}", Accept="text/html").body
         for word in ("图中可能含患者文字", "lz-cine", "左室舒张末期内径", "平均值"):
             assert word in text
+
+
+def taught(page: Caller, study: Study, **wanted: object) -> tuple[list[bytes], str]:
+    """The images of an export for teaching, and what it says of itself."""
+    reply = page.post(f"/studies/{study.id}/teaching", wanted)
+    assert (reply.status, reply.headers["content-type"]) == (200, "application/zip")
+    with zipfile.ZipFile(io.BytesIO(reply.body)) as archive:
+        assert archive.testzip() is None
+        images = [archive.read(name) for name in archive.namelist() if name.endswith(".dcm")]
+        return images, archive.read("README.txt").decode()
+
+
+def test_a_study_goes_out_for_teaching_without_its_patient(site: Site, tmp_path: Path) -> None:
+    page, studies = site.admin.caller, site.studies()
+    ct = next(one for one in studies if one.sent.name == NAME and one.stored == 12)
+    images, said = taught(page, ct, dates="shift")
+    assert len(images) == 12
+    assert "12 images; 0 objects" in said
+    path = tmp_path / "one.dcm"
+    path.write_bytes(images[0])
+    told = subprocess.run([DCMTK / "dcmdump", "+U8", path], capture_output=True, text=True)
+    assert (told.returncode, "PatientIdentityRemoved" in told.stdout) == (0, True)
+    for secret in (NAME, "P-0001", ct.uid, "20261124"):
+        assert secret not in told.stdout
+    left = {pixels(image) for image in images}
+    assert len(left) == 12
+    assert left <= {pixels(site.original(one)) for one in site.at_hub() if one.study == ct.id}
+    us = next(one for one in studies if one.modalities == ("SR", "US"))
+    shown = page.get(f"/studies/{us.id}/teaching").body["choice"]
+    assert (len(shown["images"]), len(shown["risky"])) == (1, 1)  # the report, and the cine
+    assert taught(page, us)[0] == []
+    images, said = taught(page, us, burned_in=True)
+    assert (len(images), "1 images; 1 objects" in said) == (1, True)  # a report is no image
+    expert = hub_people(site.hub).of(Role.EXPERT).caller
+    assert expert.post(f"/studies/{ct.id}/teaching", {}).status == 404  # on no case with it
 
 
 def test_nothing_of_it_lies_in_clear(site: Site) -> None:

@@ -59,7 +59,9 @@ class Caller:
             self.cookies[name] = text
         found = {key.lower(): text for key, text in answer.headers.items()}
         is_json = "json" in found.get("content-type", "")
-        if found.get("content-type", "").startswith(("image/", "application/dicom")):
+        if found.get("content-type", "").startswith(
+            ("image/", "application/dicom", "application/zip")
+        ):
             return Reply(answer.status, found, content)
         return Reply(answer.status, found, json.loads(content) if is_json else content.decode())
 

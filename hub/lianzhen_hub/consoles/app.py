@@ -33,6 +33,7 @@ from . import (
     opinions,
     people,
     signers,
+    teaching,
     triage,
     vitals,
 )
@@ -75,6 +76,7 @@ class HubConsole:
             triage.routes(hub),
             imaging.routes(hub, self._viewer),
             dicomweb.routes(hub, self._workers),
+            teaching.routes(hub, self._viewer),
             vitals.routes(hub),
             opinions.routes(hub),
             signers.routes(hub),
