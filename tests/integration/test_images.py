@@ -17,6 +17,7 @@ import psutil
 import pydicom
 import pytest
 from pydicom.data import get_testdata_file
+from pydicom.uid import generate_uid
 from sqlalchemy import Connection
 
 from lab import BoxProgram, HubProgram, Lab, free_ports, wait_until
@@ -27,7 +28,9 @@ from lianzhen_hub.store.database import Database, sqlite_url
 from lianzhen_hub.store.sheets import HubSheets
 from lianzhen_protocol.accounts import Role
 from lianzhen_protocol.imaging import SAFE, Instance, Study
+from lianzhen_protocol.orders import accession
 from lianzhen_runtime.keys import FileKeys
+from support.commitment import Modality, uids
 from support.consoles import Caller, Person, clinic_people, hub_people
 from support.modality import (
     DCMTK,
@@ -40,6 +43,7 @@ from support.modality import (
     ultrasound_cine,
     ultrasound_report,
 )
+from support.patients import registered
 
 T = TypeVar("T")
 PACKAGED = ("CT_small.dcm", "examples_rgb_color.dcm")
@@ -333,6 +337,34 @@ def test_every_success_is_kept_though_a_process_is_killed_while_it_receives(
     images = [image for image in site.at_hub() if image.sop_uid in wanted]
     assert len(images) == len(files) == len(site.at_hub()) - before  # each once
     assert {image.sop_uid: pixels(site.original(image)) for image in images} == wanted
+
+
+def test_worklist_and_commitment_of_the_real_programs_and_a_request_outlives_their_death(
+    site: Site, tmp_path: Path
+) -> None:
+    page, port = site.doctor.caller, str(site.port)
+    patient = registered(clinic_people(site.box))
+    wanted = {"modality": "US", "procedure": "腹部超声"}
+    made = page.post(f"/patients/{patient}/orders", wanted).body["id"]
+    (order,) = page.get(f"/patients/{patient}/orders").body["orders"]
+    assert (order["id"], order["state"]) == (made, "ordered")
+    command = [str(DCMTK / "findscu"), "-W", "-v", "-aet", "CT1", "-k", "PatientName=张*"]
+    keys = ["-k", "AccessionNumber", "127.0.0.1", port]
+    found = subprocess.run(command + keys, capture_output=True, check=True, timeout=60)
+    assert accession(made).encode() in found.stdout + found.stderr
+    files, modality, transaction = series(tmp_path, 2), Modality(), generate_uid()
+    assert storescu(site.port, files).good == files
+    images = [pydicom.dcmread(path, stop_before_pixels=True) for path in files]
+    assert modality.ask(site.port, images, transaction, stay=False) == 0
+    site.box.kill()  # the scp dies with it
+    site.box.start().wait()
+    wait_until("the scp again", site.box.takes_images)
+    with modality.listening() as listens:
+        (row,) = page.get("/modalities").body["admitted"]
+        assert page.post(f"/modalities/{row['id']}/allow", {"port": listens}).status == 200
+        assert modality.heard.wait(60)
+    assert modality.report() == (1, transaction, uids(images), {})
+    assert site.safe() >= uids(images)
 
 
 def test_an_upload_goes_on_where_a_hub_was_killed(site: Site, tmp_path: Path) -> None:
