@@ -1,10 +1,14 @@
 """Full disks, at the box and at the hub: nothing that was acknowledged is lost, and it recovers."""
 
 import secrets
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 from lab import BoxProgram, HubProgram, free_ports, lab, wait_until
 from lianzhen_protocol.accounts import Role
-from support.consoles import clinic_people
+from support.consoles import Caller, clinic_people
 from support.lab_fixtures import (
     HubLedger,
     Note,
@@ -17,6 +21,7 @@ from support.lab_fixtures import (
 from support.modality import association, ct_slice, data_set
 from support.patients import registered
 from support.small_disk import small_disk
+from support.wearable import Place, WearableClient, message
 
 pytestmark = needs_root
 
@@ -81,18 +86,42 @@ def images(port: int, first: int) -> tuple[int, int]:
     return count + 1, 0
 
 
+DANGER_MS = 1_795_400_000_000
+
+
+def wearable(nurse: Caller, port: int, ca: Path) -> Callable[[], WearableClient]:
+    """Sessions of a device that nobody wears yet: its dangers ring under its own name."""
+    ca.write_text(nurse.get("/wearables/authority.pem").body)
+    made = nurse.post("/wearables", {"name": "Band 7"}).body
+    return partial(WearableClient, Place(port, ca), made["id"], made["password"])
+
+
+def of_news2(nurse: Caller) -> list[Any]:
+    return [one for one in nurse.get("/alarms").body["alarms"] if one["condition"] == "news2"]
+
+
+def a_danger_rings(nurse: Caller, band: WearableClient) -> None:
+    """The reading is not stored, and has no receipt; its alarm is there all the same."""
+    band.publish(message("danger", DANGER_MS, DANGER_MS, spo2=80))
+    wait_until("an alarm of what was not stored", lambda: bool(of_news2(nurse)))
+    wait_until("a word without a name", lambda: "" in band.receipts)
+    assert "danger" not in band.receipts
+    assert of_news2(nurse)[0]["causes"] == ["spo2"]
+
+
 def test_each_share_that_is_full_refuses_says_so_rings_and_empties_itself() -> None:
     """Images and journal by quotas, far from the disk's end; space comes back by what the hub has
     called safe, and by nothing else."""
     with lab() as made:
         hub = made.hub()
-        (port,) = free_ports(1)
+        port, devices = free_ports(2)
         box = made.box(
             disk_reserve_mb=4,
             journal_quota_mb=6,
             images_quota_mb=128,
             log_quota_mb=1,
             dicom_port=port,
+            device_port=devices,
             log_level="debug",
         )
         with small_disk(box.state, 200):
@@ -100,6 +129,7 @@ def test_each_share_that_is_full_refuses_says_so_rings_and_empties_itself() -> N
             people = clinic_people(box)
             nurse, patient = people.of(Role.NURSE).caller, registered(people)
             box.ask("modalities", "--admit", "CT1@127.0.0.1")
+            band = wearable(nurse, devices, box.state.parent / "trusted.pem")
             hub.stop()
 
             taken, code = fill(box, "study.full")
@@ -117,9 +147,15 @@ def test_each_share_that_is_full_refuses_says_so_rings_and_empties_itself() -> N
             wait_until("an alarm", lambda: {"journal-full", "images-full"} <= set(ringing()))
             assert nurse.get(f"/patients/{patient}").status == 200, "a look and its audit row"
             assert nurse.post(f"/patients/{patient}/vitals", {"pulse": 80.0}).status == 507
+            with band() as device:
+                a_danger_rings(nurse, device)
             full = {share["name"]: share["full"] for share in box.status()["storage"]["shares"]}
             assert full == {"journal": True, "images": True, "log": False}
-            (alarm,) = (one for one in nurse.get("/alarms").body["alarms"] if not one["ended_ms"])
+            (alarm,) = (
+                one
+                for one in nurse.get("/alarms").body["alarms"]
+                if not one["ended_ms"] and one["condition"] == "storage"
+            )
             assert nurse.post(f"/alarms/{alarm['id']}/acknowledge").status == 200
 
             hub.start().wait()
@@ -128,6 +164,9 @@ def test_each_share_that_is_full_refuses_says_so_rings_and_empties_itself() -> N
             wait_until("room for images", lambda: images(port, 100)[0] > 0)
             assert nurse.post(f"/patients/{patient}/vitals", {"pulse": 80.0}).status == 200
             wait_until("nothing is full", lambda: not box.status()["storage"]["causes"])
+            with band() as device:
+                assert device.send("danger", DANGER_MS, spo2=80)["stored"]
+            assert len(of_news2(nurse)) == 1
             logs = sum(each.stat().st_size for each in (box.state / "log").iterdir())
             assert 0 < logs < 1 << 20
             ledger.close()
