@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 120.0
 _OUR_PORTS = (12_000, 32_000)
 _POSTGRES = Path("/usr/lib/postgresql")
 _SCRIPTS = Path(sys.executable).parent
@@ -81,7 +81,7 @@ class Answer(NamedTuple):
 
 class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: Path) -> None:
-        super().__init__("box", timeout=30)
+        super().__init__("box", timeout=60)
         self._path = path
 
     def connect(self) -> None:

@@ -77,7 +77,7 @@ def test_the_inbox_is_live_and_the_case_is_taken(
     assert_clean(page)
     case = ask(site, patient)
     # the page was opened once and nobody touches it
-    expect(page.get_by_text("胸痛两小时，向左肩放射")).to_be_visible(timeout=2_000)
+    expect(page.get_by_text("胸痛两小时，向左肩放射")).to_be_visible()
     assert_clean(page)
     page.get_by_role("button", name="接诊").click()
     page.wait_for_url(f"**/cases/{case}")

@@ -46,7 +46,7 @@ def test_from_the_carton_to_work(page: Page, site: Site, blank: BoxProgram) -> N
     claim = site.hub.ask("claim", "BOX-9", "--clinic", "白水乡卫生院", "--text")
     page.get_by_label("登记凭证").fill(claim)
     page.get_by_role("button", name="登记").click()
-    expect(page.get_by_text("白水乡卫生院").first).to_be_visible(timeout=30_000)
+    expect(page.get_by_text("白水乡卫生院").first).to_be_visible()
     assert_clean(page)
     page.get_by_label("登记凭证").fill(claim)
     page.get_by_label("用户名").fill("bai")
@@ -61,7 +61,7 @@ def test_from_the_carton_to_work(page: Page, site: Site, blank: BoxProgram) -> N
     page.get_by_label("验证码").fill(code_of(page.locator("p.code").inner_text()))
     page.get_by_role("button", name="确认").click()
     expect(page.get_by_role("heading", name="恢复码")).to_be_visible()
-    assert page.locator("li.code").count() == 8
+    expect(page.locator("li.code")).to_have_count(8)
     assert_clean(page)
     page.get_by_role("link", name="我已保管好").click()
     page.get_by_role("link", name="人员与账号").first.click()

@@ -98,7 +98,7 @@ def test_a_key_is_made_and_an_opinion_signed_in_the_browser(
     page.locator("[name=again]").fill(PASSPHRASE)
     assert_clean(page)
     page.get_by_role("button", name="生成密钥并申请").click()
-    expect(page.get_by_text("待核准")).to_be_visible(timeout=20_000)
+    expect(page.get_by_text("待核准")).to_be_visible()
 
     admin = hub_page(Role.ADMIN, "/signers", "phone")
     assert_clean(admin)
@@ -122,11 +122,11 @@ def test_a_key_is_made_and_an_opinion_signed_in_the_browser(
     assert_clean(page)
     page.locator("[name=passphrase]").fill("another passphrase")
     page.get_by_role("button", name="签名", exact=True).click()
-    expect(page.get_by_role("alert")).to_have_text("口令不正确。", timeout=20_000)
+    expect(page.get_by_role("alert")).to_have_text("口令不正确。")
     shown = page.locator("dd code").inner_text()
     page.locator("[name=passphrase]").fill(PASSPHRASE)
     page.get_by_role("button", name="签名", exact=True).click()
-    page.wait_for_url(re.compile(f"/cases/{told.case}/opinion$"), timeout=20_000)
+    page.wait_for_url(re.compile(f"/cases/{told.case}/opinion$"))
     expect(page.get_by_text("签名有效")).to_be_visible()
     assert_clean(page)
 
@@ -183,11 +183,11 @@ def test_an_amendment_is_printed_and_its_code_verifies(
         for _ in range(2):  # asked twice, printed once
             assert nurse.post(f"/opinions/{opinion['id']}/print", wish).status == 200
         page = clinic_page(Role.NURSE, "/printing", "phone")
-        expect(page.get_by_text("缺纸").first).to_be_visible(timeout=20_000)
+        expect(page.get_by_text("缺纸").first).to_be_visible()
         assert_clean(page)
     finally:
         site.printer.put_paper()
-    expect(page.get_by_text("已打印").first).to_be_visible(timeout=30_000)
+    expect(page.get_by_text("已打印").first).to_be_visible()
     assert_clean(page)
     (sheet,) = site.printer.printed()[printed:]
     text = "".join(each.extract_text() for each in pypdf.PdfReader(io.BytesIO(sheet)).pages)

@@ -20,7 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from playwright.sync_api import BrowserContext, Playwright
+from playwright.sync_api import BrowserContext, Playwright, expect
 from playwright.sync_api import Error as PageError
 
 from support.browser import CHROMIUM, FLAGS, Site
@@ -85,7 +85,7 @@ def test_installed_it_opens_without_a_warning_and_is_secure(
 ) -> None:
     page = trusting.new_page()
     page.goto(f"https://{host}:{site.box.console_port}/login")
-    assert page.get_by_role("button", name="登录").is_visible()
+    expect(page.get_by_role("button", name="登录")).to_be_visible()
     assert page.evaluate("window.isSecureContext") is True
     assert page.evaluate("crypto.subtle !== undefined")
     tracks = "navigator.mediaDevices.getUserMedia({video: true}).then((s) => s.getTracks().length)"

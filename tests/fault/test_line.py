@@ -85,7 +85,7 @@ def test_a_line_that_stops_for_longer_than_a_time_out(good: tuple[Pair, Line]) -
         found = pair.box.status()
         return any(link["timeouts"] for link in found["links"])
 
-    wait_until("a box that sends again", sent_again, 15)
+    wait_until("a box that sends again", sent_again)
     line.frozen = False
     settled(pair.box, pair.ledger, 300, "record.stalled")
     pair.ledger.check(promised, "record.stalled")

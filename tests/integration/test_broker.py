@@ -125,7 +125,7 @@ async def test_a_packet_over_the_limit_ends_the_session_and_not_the_broker(live:
 
 def s_client(port: int, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", *arguments]
-    return subprocess.run(command, input="", capture_output=True, text=True, timeout=20)
+    return subprocess.run(command, input="", capture_output=True, text=True, timeout=60)
 
 
 async def test_tls_1_2_is_refused(live: Live) -> None:
@@ -193,7 +193,7 @@ async def test_a_revoked_box_is_put_out_and_stays_out(live: Live) -> None:
         await urgent.subscribe(down(node, "#"))
         await live.gate.revoke(node, "stolen")
         for gone in (urgent, bulk):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 with pytest.raises(LinkLost):
                     await gone.closed
         assert live.broker.sessions.clients(node) == []
@@ -309,7 +309,7 @@ async def test_another_process_may_revoke(live: Live) -> None:
         running = services.create_task(gate.run())
         await until(lambda: live.parts.fleet.is_active(node))
         live.parts.database.write_here(lambda link: _revoke_in_tables(link, node))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             with pytest.raises(LinkLost):
                 await box.closed
         running.cancel()

@@ -132,7 +132,7 @@ class Feed:
     def __init__(self, caller: Caller) -> None:
         context = ssl._create_unverified_context()
         self._connection = http.client.HTTPSConnection(
-            "127.0.0.1", caller.port, context=context, timeout=30
+            "127.0.0.1", caller.port, context=context, timeout=60
         )
         cookie = "; ".join(f"{name}={text}" for name, text in caller.cookies.items())
         self._connection.request("GET", "/live", headers={"Cookie": cookie})
@@ -154,7 +154,7 @@ class Feed:
         """The page is closed."""
         with contextlib.suppress(OSError):  # the hub died before
             self._connection.sock.shutdown(socket.SHUT_RDWR)
-        self._thread.join(10)
+        self._thread.join(60)
         self._connection.close()
 
 

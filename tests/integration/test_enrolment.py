@@ -302,7 +302,7 @@ async def test_a_renewal_without_a_certificate_is_refused(line: Web) -> None:
 async def test_tls_1_2_is_refused(line: Web) -> None:
     command = ["openssl", "s_client", "-tls1_2", "-connect", f"127.0.0.1:{line.port}"]
     found = await asyncio.to_thread(
-        subprocess.run, command, input="Q\n", capture_output=True, text=True, timeout=20
+        subprocess.run, command, input="Q\n", capture_output=True, text=True, timeout=60
     )
     assert found.returncode != 0
     assert "Cipher is (NONE)" in found.stdout
@@ -427,11 +427,14 @@ async def test_a_clock_that_ran_ahead_does_not_cost_a_good_certificate(
     folder = tmp_path / "box"
     await enrolled(line, folder)
     clock = box_clock(folder, _a_year_ahead)
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(1.0):
-            await next_identity(folder, clock)
+    async with asyncio.TaskGroup() as life:
+        keeper = life.create_task(next_identity(folder, clock))
+        await until(lambda: abs(clock.now() - time.time()) < 5)
+        looked = len(line.asked)
+        await until(lambda: len(line.asked) > looked + 1)
+        assert not keeper.done()
+        keeper.cancel()
     assert "reapprove" not in line.asked
-    assert abs(clock.now() - time.time()) < 5
 
 
 async def test_a_refused_box_goes_on_asking_quietly(
@@ -441,10 +444,11 @@ async def test_a_refused_box_goes_on_asking_quietly(
     old = await enrolled(line, folder)
     await line.parts.fleet.revoke(old.node, "stolen")
     clock = box_clock(folder, lambda: old.not_before + 20 * DAY)
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(1.5):
-            await next_identity(folder, clock)
-    assert line.asked.count("simplereenroll") >= 2
+    async with asyncio.TaskGroup() as life:
+        keeper = life.create_task(next_identity(folder, clock))
+        await until(lambda: line.asked.count("simplereenroll") > 2)
+        assert not keeper.done()
+        keeper.cancel()
     assert caplog.messages.count("certificate: not renewed: node-revoked") == 1
 
 

@@ -43,7 +43,7 @@ def edge_bin(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
 
 
 pytestmark = pytest.mark.timeout(400)
@@ -73,7 +73,7 @@ def test_a_box_runs_and_ends_when_it_is_told_to(edge_bin: Path) -> None:
                 wait_until("a blank box", lambda: "unclaimed" in status_of(command))
             finally:
                 box.send_signal(signal.SIGTERM)
-            assert box.wait(30) == 0
+            assert box.wait(120) == 0
 
 
 def status_of(command: list[str]) -> str:

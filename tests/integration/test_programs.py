@@ -25,7 +25,7 @@ from support.lab_fixtures import (
 SECRET_TEXT = "the-patient-has-a-secret"
 
 
-def run(program: Program, *verb: str, seconds: float = 30) -> tuple[int, str]:
+def run(program: Program, *verb: str, seconds: float = 120) -> tuple[int, str]:
     """A verb's exit status and the one sentence on its standard error."""
     done = subprocess.run(
         program.command(*verb), capture_output=True, text=True, check=False, timeout=seconds
@@ -151,7 +151,7 @@ def test_a_blank_box_says_what_it_lacks(blank: BoxProgram, verb: tuple[str, ...]
 
 def test_a_blank_box_says_what_to_do(blank: BoxProgram) -> None:
     done = subprocess.run(
-        blank.command("status"), capture_output=True, text=True, check=False, timeout=30
+        blank.command("status"), capture_output=True, text=True, check=False, timeout=120
     )
     assert done.stdout.startswith("unclaimed  node -")
     assert "claim it with 'lianzhen-edge claim'" in done.stdout

@@ -68,7 +68,7 @@ class Page(threading.Thread):
 
     def __enter__(self) -> Self:
         self.start()
-        assert self.open.wait(30)
+        assert self.open.wait(60)
         return self
 
     def __exit__(self, *exception: object) -> None:

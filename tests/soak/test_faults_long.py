@@ -12,6 +12,7 @@ from itertools import chain, islice
 
 import pytest
 
+from support.clinic_of_faults import Failure
 from support.faults import (
     PASSED,
     Boundary,
@@ -23,7 +24,7 @@ from support.faults import (
     schedule,
     with_database,
 )
-from support.fleet_of_faults import Failure, Fleet, fleet
+from support.fleet_of_faults import Fleet, fleet
 from support.lab_fixtures import HAS_POSTGRES, needs_root, needs_tool
 from support.mortal import WRITES
 

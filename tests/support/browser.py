@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    Page,
+    Playwright,
+    expect,
+    sync_playwright,
+)
 
 from lab import BoxProgram, HubProgram, free_ports, lab
 from lianzhen_protocol.accounts import Role
@@ -34,6 +41,10 @@ FLAGS = [
 ]
 SIZES = {"desktop": (1280, 800), "phone": (390, 844)}
 CLINIC = "青山镇卫生院"
+PATIENCE_MS = 60_000
+"""How long a page may take says how busy the machine is."""
+
+expect.set_options(timeout=PATIENCE_MS)
 
 
 class Site(NamedTuple):
@@ -114,6 +125,7 @@ class Pages:
             base_url=self.address,
             has_touch=size == "phone",
         )
+        context.set_default_timeout(PATIENCE_MS)
         self._contexts.append(context)
         cookies = {"lz-language": language}
         if role is not None:

@@ -38,7 +38,7 @@ class Caller:
         """One request; ``value`` goes as JSON."""
         context = ssl._create_unverified_context()  # trust has tests of its own
         connection = http.client.HTTPSConnection(
-            "127.0.0.1", self.port, context=context, timeout=30
+            "127.0.0.1", self.port, context=context, timeout=60
         )
         sent = {"Accept": "application/json"} | (headers or {})
         body = None

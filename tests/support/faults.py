@@ -122,7 +122,7 @@ class Schedule(NamedTuple):
 PASSED: Final[dict[str, dict[str, int]]] = {
     CORE: {"send": 20, "commit": 20, "answer": 15, "ask": 3, "publish hello": 2,
            "publish ack": 2, "publish stream": 8, "hear hello": 2, "hear ack": 8, "hear stream": 2},
-    SCP: {"write": 16, "sync": 2, "dimse": 1},
+    SCP: {"write": 3, "sync": 3, "rename": 1, "dimse": 3, "hear dimse": 20, "notice": 2},
     HUB: {"send": 16, "sync": 5, "rename": 1, "commit": 12, "answer": 4, "publish hello": 2,
           "publish ack": 5, "publish stream": 2, "hear hello": 2, "hear ack": 2, "hear stream": 8},
 }  # fmt: skip
@@ -139,6 +139,9 @@ _CALLS: Final = {
 
 _LARGE: Final = 400
 """A side of an image that is more than a chunk of the upload."""
+
+_LARGEST: Final = 1600
+"""A side of an image that is more than a page of the segment log: it has a segment of its own."""
 
 _OF_IMAGES: Final = ("ask", "sync", "rename")
 _FATES: Final[tuple[tuple[int, ...], ...]] = (
@@ -182,7 +185,8 @@ def _step(chance: random.Random) -> Step:
     made = chance.choices(kinds, (30, 8, 10, 12, 6, 8, 6, 18, 2), k=chance.choice((1, 1, 2)))
     faults = tuple(make(chance, work) for make in dict.fromkeys(made))
     if any(map(_is_of_images, faults)):
-        work = work._replace(images=chance.randrange(1, 3), side=_LARGE)
+        side = chance.choice((_LARGE, _LARGE, _LARGEST))
+        work = work._replace(images=chance.randrange(1, 3), side=side)
     if any(isinstance(fault, (Boundary, SystemCall)) for fault in faults):
         work = work._replace(patients=max(1, work.patients), poison=1)
     return Step(faults, work)

@@ -37,7 +37,7 @@ from lianzhen_runtime.keys import FileKeys
 from lianzhen_runtime.problems import problems
 
 DAY = 24 * 3600.0
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 class MovedClock:

@@ -11,104 +11,64 @@ import http.client
 import io
 import json
 import os
-import secrets
 import shutil
 import signal
-import subprocess
 import sys
-import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
+from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Final
 
 import psutil
 from pydicom import dcmread
-from pydicom.uid import generate_uid
 from sqlalchemy import text
 
 from lab import Lab, LabError, Postgres, Program, ask, free_ports, lab, wait_until
 from lianzhen_protocol.accounts import Role
-from lianzhen_protocol.identity import uuid7
 from lianzhen_protocol.imaging import study_key
 from line import Line
 
 from . import mortal
+from .clinic_of_faults import POISON, REST_SECONDS, Clinic, Failure
 from .consoles import Person, clinic_people, hub_people
 from .faults import (
     BROKER,
     CORE,
     DATABASE,
-    HELLO,
     HUB,
     SCP,
-    STREAMS,
-    Boundary,
-    Cut,
-    Fault,
-    Ghost,
-    HalfOpen,
-    Kill,
-    Meddling,
-    Nothing,
     Schedule,
     Step,
-    SystemCall,
-    UploadCut,
-    Wipe,
-    Work,
 )
 from .kills import kill_postgres
-from .lab_fixtures import Note, enrolled_pair, note, put, rows
+from .lab_fixtures import enrolled_pair, rows
 from .meddler import Keys, Meddler
-from .modality import ct_slice, pixels, storescu
+from .modality import pixels
+from .strikes import Strike
 
 STEP_SECONDS: Final = 8.0
 """So long a fault may take to strike; then it is called off, and counted as missed."""
 
 LOOK_SECONDS: Final = 0.25
-REST_SECONDS: Final = 180.0
-POISON: Final = "record.poison"
 _MORTAL: Final = str(Path(mortal.__file__))
-
-
-class Failure(Exception):
-    """A promise was broken, or the fleet does not come to rest."""
-
-
-class Promises:
-    """What the clinic was told is kept, and so must be at the hub."""
-
-    def __init__(self) -> None:
-        self.records: dict[str, list[bytes]] = {stream: [] for stream in (*STREAMS, POISON)}
-        self.patients: list[str] = []
-        self.poison: list[bytes] = []
-        self.images: dict[str, str] = {}
-        """Those of ``studies``: SOP Instance UID to the hash of its pixels."""
-        self.studies: list[str] = []
-        self.compared = 0
-        """Images that were found at the hub, pixel for pixel, after earlier schedules."""
 
 
 class Fleet:
     """Made by ``fleet``; ``play`` a schedule on it."""
 
     def __init__(self, place: Lab, postgres: Postgres | None) -> None:
-        (self._dicom, mqtt) = free_ports(2)
-        self.promises = Promises()
+        (dicom, mqtt) = free_ports(2)
         self.struck = self.missed = 0
         self._postgres = postgres
         url = postgres.url if postgres else None
-        self.pair = enrolled_pair(place, url, dicom_port=self._dicom)
+        self.pair = enrolled_pair(place, url, dicom_port=dicom)
         hub, box = self.pair.hub, self.pair.box
-        self._upload = Line(hub.https_port)
+        self.upload = Line(hub.https_port)
         box.stop()
         hub.stop()
         (home,) = Path(box.state, "identity").glob("*/identity.json")
-        about = {"mqtt_port": mqtt, "hub": f"https://127.0.0.1:{self._upload.port}"}
+        about = {"mqtt_port": mqtt, "hub": f"https://127.0.0.1:{self.upload.port}"}
         home.write_text(json.dumps(json.loads(home.read_bytes()) | about))
         self._keys = Keys(
             hub.state / "broker" / "server.pem",
@@ -125,11 +85,10 @@ class Fleet:
         box.start().wait()
         box.ask("modalities", "--admit", "CT1@127.0.0.1")
         self._nurse: Person = clinic_people(box).of(Role.NURSE)
+        self.clinic = Clinic(box, self._nurse, place.folder)
+        self.promises = self.clinic.promises
         self._admin: Person = hub_people(hub).of(Role.ADMIN)
-        self._workers: dict[str, ThreadPoolExecutor] = {}
-        self._over = threading.Event()
         self._look_at = 0.0
-        self._folder = Path(tempfile.mkdtemp(dir=place.folder))
         wait_until("a box that is online", box.online)
 
     @staticmethod
@@ -140,12 +99,10 @@ class Fleet:
 
     def close(self) -> None:
         """End what is not the lab's."""
-        self._over.set()
-        for worker in self._workers.values():
-            worker.shutdown(cancel_futures=True)
+        self.clinic.close()
         self.pair.box.kill()
         self.meddler.close()
-        self._upload.close()
+        self.upload.close()
         self.pair.ledger.close()
         for slate in self.slates.values():
             slate.close()
@@ -168,10 +125,10 @@ class Fleet:
             ) from error
 
     def _step(self, step: Step, working: list[Future[None]]) -> None:
-        strikes = [_Strike(self, fault) for fault in step.faults]
+        strikes = [Strike(self, fault) for fault in step.faults]
         began = time.monotonic()
         try:
-            working += self._begin(step.work)
+            working += self.clinic.begin(step.work)
             while time.monotonic() - began < STEP_SECONDS:
                 if sum(strike.happened() for strike in strikes) == len(strikes):  # look at each
                     break
@@ -200,87 +157,6 @@ class Fleet:
         for each in working:
             each.result(REST_SECONDS)
         wait_until("everything at the hub", self._at_rest, REST_SECONDS)
-
-    # -- work
-
-    def _begin(self, work: Work) -> list[Future[None]]:
-        found = [self._later(each[0], partial(self._put, *each)) for each in work.puts]
-        found += [self._later(POISON, self._put_poison) for _ in range(work.poison)]
-        found += [self._later("console", self._register) for _ in range(work.patients)]
-        if work.images:
-            found.append(self._later("scanner", lambda: self._scan(work.images, work.side)))
-        return found
-
-    def _later(self, worker: str, what: Callable[[], None]) -> Future[None]:
-        """One at a time for each worker, in order."""
-        pool = self._workers.setdefault(worker, ThreadPoolExecutor(1))
-        return pool.submit(what)
-
-    def _insist(self, what: str, done: Callable[[], bool], pause: float = 0.05) -> None:
-        """Ask again until it is done; nobody may be there just now."""
-        until = time.monotonic() + REST_SECONDS
-        while True:
-            with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
-                if done():
-                    return
-            if time.monotonic() > until or self._over.wait(pause):
-                raise Failure(f"{what} is not taken")
-
-    def _put(self, stream: str, count: int, size: int) -> None:
-        words = secrets.token_hex(size // 2)
-        self._put_all(stream, [note(words) for _ in range(count)])
-
-    def _put_all(self, stream: str, found: list[Note]) -> None:
-        """Asked until it is answered: the ids make a repetition harmless."""
-
-        def stored() -> bool:
-            answer = put(self.pair.box, [each.entry for each in found], stream)
-            if answer.status not in (201, 409, 503):
-                raise Failure(f"a put is answered {answer.status} {answer.body}")
-            return answer.status == 201
-
-        self._insist("a put", stored)
-        self.promises.records[stream].extend(each.id for each in found)
-
-    def _put_poison(self) -> None:
-        """A record of a kind that stands in no list: the hub refuses it, and says so."""
-        found = note()
-        bad = found.entry.replace(b"diagnostic.note", b"diagnostic.vote")
-        self._put_all(POISON, [Note(found.id, bad)])
-        self.promises.poison.append(found.id)
-
-    def _register(self) -> None:
-        """A form that is sent again until it is answered."""
-        identity = uuid7(time.time_ns() // 1_000_000, secrets.token_bytes(10)).hex()
-        form = {"id": identity, "name": "张三", "birth_date": "1949-12-31"}
-
-        def registered() -> bool:
-            reply = self._nurse.caller.post("/patients", form)
-            if reply.status not in (200, 502, 503, 404):
-                raise Failure(f"a registration is answered {reply.status} {reply.body}")
-            return reply.status == 200 and bool(reply.body["id"] == identity)
-
-        self._insist("a registration", registered)
-        self.promises.patients.append(identity)
-
-    def _scan(self, count: int, side: int) -> None:
-        """A scanner keeps what it has no Success for, and sends it again."""
-        study, series, waiting = generate_uid(), generate_uid(), {}
-        for number in range(count):
-            image = ct_slice(number, study, series, side)
-            path = self._folder / f"{image.SOPInstanceUID}.dcm"
-            image.save_as(path, enforce_file_format=True)
-            waiting[path] = hashlib.sha256(image.PixelData).hexdigest()
-
-        def sent() -> bool:
-            good = storescu(self._dicom, list(waiting)).good if waiting else []
-            for path in good:
-                self.promises.images[path.stem] = waiting.pop(path)
-                path.unlink()
-            return not waiting
-
-        self._insist("a study", sent, pause=0.2)
-        self.promises.studies.append(str(study))
 
     # -- what became of it
 
@@ -438,93 +314,6 @@ class Fleet:
         wait_until("no broker", lambda: broker is None or not psutil.pid_exists(broker))
         shutil.rmtree(self.pair.hub.state / "broker")
         self.revive()
-
-
-class _Strike:
-    """One fault, from being prepared to being over."""
-
-    def __init__(self, fleet: Fleet, fault: Fault) -> None:
-        self._fleet, self._fault = fleet, fault
-        self._tracer: subprocess.Popen[bytes] | None = None
-        self._victim = getattr(fault, "victim", "")
-        self._pid: int | None = None
-        self._before = self._applied()
-        self._dealt = False
-        self._prepare()
-
-    def _applied(self) -> int:
-        ledger = self._fleet.pair.ledger
-        return sum(max(0, ledger.count(stream)) for stream in self._fleet.promises.records)
-
-    def _prepare(self) -> None:
-        fleet = self._fleet
-        if self._victim:
-            self._pid = fleet.alive(self._victim)
-        match self._fault:
-            case Boundary(victim, boundary, passing):
-                fleet.slates[victim].arm(boundary, passing)
-                if HELLO in boundary:
-                    fleet.meddler.haunt(0.1)  # the box says it when it comes again
-            case SystemCall(_, call, number):
-                inject = f"inject={call}:signal=KILL:when={number}"
-                self._tracer = subprocess.Popen(
-                    ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}",
-                     "-e", inject, "-p", str(self._pid)],
-                    stderr=subprocess.DEVNULL,
-                )  # fmt: skip
-            case Cut(way, after):
-                fleet.meddler.cut(way, after)
-            case UploadCut(after):
-                fleet._upload.cut_after = after
-            case Meddling(twists):
-                fleet.meddler.twist(twists)
-            case _:
-                pass  # by our hand, when it is time
-
-    def happened(self) -> bool:
-        """Whether it has struck; what strikes by our hand strikes here."""
-        fleet = self._fleet
-        if self._dealt:
-            return True
-        match self._fault:
-            case Nothing():
-                return False
-            case Boundary() | SystemCall():
-                self._dealt = fleet.pid(self._victim) != self._pid
-            case Cut() | Meddling():
-                self._dealt = not fleet.meddler.busy
-            case UploadCut():
-                self._dealt = fleet._upload.cut_after is None
-            case Kill(victim, after) if self._applied() - self._before >= after:
-                fleet.kill(victim)
-                self._dealt = True
-            case Kill():
-                pass
-            case HalfOpen(ways, seconds):
-                fleet.meddler.deafen(ways, seconds)
-                self._dealt = True
-            case Ghost(seconds):
-                fleet.meddler.haunt(seconds)
-                self._dealt = True
-            case Wipe():
-                fleet.wipe()
-                self._dealt = True
-        return self._dealt
-
-    def end(self) -> bool:
-        """It is over; whether it struck."""
-        fleet = self._fleet
-        by_our_hand = isinstance(self._fault, (Kill, HalfOpen, Ghost, Wipe))
-        struck = self._dealt or (not by_our_hand and self.happened())
-        if self._tracer is not None:
-            self._tracer.terminate()
-            self._tracer.wait()
-        for slate in fleet.slates.values():
-            slate.disarm()
-        fleet._upload.cut_after = None
-        if not struck:
-            fleet.meddler.calm()
-        return struck
 
 
 @contextlib.contextmanager

@@ -81,7 +81,7 @@ class ImagingBox:
 
     async def catches_up(self) -> None:
         """Runs the intake until its scan is done and what was told is taken."""
-        async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+        async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
             running = tasks.create_task(self.imaging.intake.run())
             await self.imaging.intake.caught_up.wait()
             running.cancel()

@@ -130,12 +130,12 @@ class Meddler:
         ready: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, args=(ready,), daemon=True)
         self._thread.start()
-        ready.result(10)
+        ready.result(60)
 
     def close(self) -> None:
         """End it, and every connection with it."""
         self._loop.call_soon_threadsafe(self._over.set)
-        self._thread.join(10)
+        self._thread.join(60)
 
     # -- what a test says; each returns when it is in force
 
@@ -199,7 +199,7 @@ class Meddler:
             done.set_result(None)
 
         self._loop.call_soon_threadsafe(call)
-        done.result(10)
+        done.result(60)
 
     # -- the loop's side
 

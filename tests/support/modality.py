@@ -225,7 +225,7 @@ def storescu(port: int, files: Sequence[Path], *options: str, title: str = "CT1"
         text=True,
         check=False,
         env=os.environ | {"TCP_NODELAY": "1"},
-        timeout=60,
+        timeout=300,
     )
     good, current = [], None
     for line in (done.stdout + done.stderr).splitlines():

@@ -22,14 +22,15 @@ from pathlib import Path
 from typing import Any, Final
 
 _MESSAGES: Final = ("hello", "ack", "stream")
-WRITES: Final = ("write", "send")
+WRITES: Final = ("write", "send", "dimse")
 OPERATIONS: Final = (
     *WRITES,
-    *("sync", "rename", "commit", "answer", "ask", "dimse"),
+    *("sync", "rename", "commit", "answer", "ask", "hear dimse", "notice"),
     *(f"{verb} {message}" for verb in ("publish", "hear") for message in _MESSAGES),
 )
 """``write``, ``sync`` and ``rename`` of files; ``commit`` of a database; ``send`` to the broker's
-socket; ``answer`` to an HTTP request, ``ask`` of one; ``dimse`` to a modality; messages."""
+socket, ``dimse`` to a modality's; ``hear dimse`` of a piece from there; ``answer`` to an HTTP
+request, ``ask`` of one; ``notice`` of an image to the core; messages."""
 
 BOUNDARIES: Final = (
     *(f"{operation}: {moment}" for operation in OPERATIONS for moment in ("before", "after")),
@@ -38,6 +39,7 @@ BOUNDARIES: Final = (
 _INDEX: Final = {name: number for number, name in enumerate(BOUNDARIES)}
 _BYTES: Final = 16 * len(BOUNDARIES)
 CHILD: Final = ".scp"
+_SECTOR: Final = 512
 
 
 class Slate:
@@ -125,7 +127,7 @@ class Slate:
         def call(*args: Any, **kwargs: Any) -> Any:
             self.passes(f"{operation}: before")
             if self.is_due(f"{operation}: half"):
-                half = bytes(args[content])[: len(args[content]) // 2]
+                half = memoryview(args[content])[: _half(len(args[content]))]
                 wrapped(*args[:content], half, *args[content + 1 :], **kwargs)
                 self.die()
             result = wrapped(*args, **kwargs)
@@ -133,6 +135,11 @@ class Slate:
             return result
 
         setattr(owner, name, call)
+
+
+def _half(size: int) -> int:
+    """In whole sectors, as what goes past the page cache is written."""
+    return size // 2 if size < 2 * _SECTOR else size // 2 // _SECTOR * _SECTOR
 
 
 def _sqlite(slate: Slate) -> None:
@@ -181,6 +188,28 @@ def _messages(slate: Slate) -> None:
     around("_received", "hear", lambda _self, _client, _data, message: message.topic)
 
 
+def _dicom(slate: Slate) -> None:
+    from http.client import HTTPConnection, HTTPResponse
+
+    from lianzhen_edge.dicom.wire import Wire
+
+    slate.around_write(Wire, "send", "dimse", 1)
+    slate.around(Wire, "fill", "hear dimse")
+    request, read = HTTPConnection.request, HTTPResponse.read
+
+    def tell(*args: Any, **kwargs: Any) -> None:
+        slate.passes("notice: before")
+        request(*args, **kwargs)
+
+    def heard(*args: Any) -> bytes:
+        found = read(*args)
+        slate.passes("notice: after")
+        return found
+
+    setattr(HTTPConnection, "request", tell)  # noqa: B010 - functions that are replaced
+    setattr(HTTPResponse, "read", heard)  # noqa: B010
+
+
 def _libraries(slate: Slate) -> None:
     """Set the boundaries that every program has."""
     import ssl
@@ -205,9 +234,7 @@ def _libraries(slate: Slate) -> None:
 def _set_boundaries(slate: Slate, program: str, is_scp: bool) -> None:
     _libraries(slate)
     if is_scp:
-        from pynetdicom.dimse import DIMSEServiceProvider
-
-        slate.around(DIMSEServiceProvider, "send_msg", "dimse")
+        _dicom(slate)
     if program == "lianzhen-hub":
         import psycopg
 

@@ -13,6 +13,9 @@ from .simulator_box import Box
 from .simulator_checks import Checks
 from .simulator_hub import Hub
 
+EXAMPLES = 160
+"""Schedules in the suite; tests/soak/test_simulation_long.py plays thousands."""
+
 _MANY = 200
 places = st.integers(min_value=0, max_value=_MANY)
 """Which of the letters (or boxes, images): taken modulo how many there are."""

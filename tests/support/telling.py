@@ -104,7 +104,7 @@ def kill(story: Story, victim: str) -> None:
     for process in alive(story, victim):
         with contextlib.suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGKILL)
-        psutil.wait_procs([process], timeout=10)
+        psutil.wait_procs([process], timeout=60)
 
 
 class _Reaper(threading.Thread):

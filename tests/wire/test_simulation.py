@@ -3,13 +3,10 @@
 import pytest
 from hypothesis.stateful import run_state_machine_as_test
 
-from support.simulator_rules import Schedule, profile
+from support.simulator_rules import EXAMPLES, Schedule, profile
 from support.simulator_scripts import SCRIPTS, play
 
-EXAMPLES = 400
 
-
-@pytest.mark.timeout(300)
 def test_no_schedule_loses_repeats_reorders_or_blocks_a_record() -> None:
     run_state_machine_as_test(Schedule, settings=profile(EXAMPLES, steps=50))
 

@@ -74,7 +74,7 @@ def test_dcmtk_sends_packaged_images_and_they_lie_here_byte_for_byte(scp: Scp) -
 def test_success_is_said_and_the_core_is_told_where(scp: Scp, sender: Sender) -> None:
     image = ct_slice(1, STUDY, SERIES)
     assert sender.store(data_set(image), image.SOPInstanceUID) == Answer(0, "")
-    called, kept = scp.heard.told.get(timeout=5), scp.heard.told.get(timeout=5)
+    called, kept = scp.heard.told.get(timeout=60), scp.heard.told.get(timeout=60)
     assert called == Called(title="CT1", address="127.0.0.1", admitted=True)
     ((arrival, found),) = scp.kept()
     assert kept == Kept(segment=found.place.segment, offset=found.place.offset)
@@ -184,7 +184,7 @@ def test_a_stranger_is_rejected_and_the_core_is_told(
     scp.admissions.write(callers)
     with association(scp.port, title) as opened:
         assert opened is None
-    told = scp.heard.told.get(timeout=5)
+    told = scp.heard.told.get(timeout=60)
     assert told == Called(title=title, address="127.0.0.1", admitted=False)
 
 

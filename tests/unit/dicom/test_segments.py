@@ -304,7 +304,7 @@ class SlowDisk(BadDisk):
         self.gate = threading.Event()
 
     def fdatasync(self, descriptor: int) -> None:
-        self.gate.wait(10)
+        self.gate.wait(60)
         super().fdatasync(descriptor)
 
 

@@ -120,7 +120,7 @@ async def test_a_medium_that_fails_is_a_fault_of_the_service_and_of_nothing_else
 
     monkeypatch.setattr(box.imaging, "original", broken)
     with pytest.raises(OSError, match="does not read"):  # which starts it again, and no group
-        await asyncio.wait_for(box.imaging.uploader.run(), 20)
+        await asyncio.wait_for(box.imaging.uploader.run(), 60)
 
 
 def test_patience_is_each_ones_own() -> None:

@@ -152,7 +152,7 @@ async def test_whoever_reads_sees_one_moment(database: Database, hub: Hub) -> No
     def reading(db: Connection) -> list[str]:
         (head,) = hub.outbox.heads(db, NODE)
         begun.set()
-        assert forked.wait(10)
+        assert forked.wait(60)
         return texts([entry for _, _, entry in hub.outbox.rows(db, NODE, head, 0)])
 
     async with asyncio.TaskGroup() as both:

@@ -61,7 +61,7 @@ async def held(journal: Journal) -> AsyncIterator[None]:
 
     def hold() -> None:
         begun.set()
-        free.wait(30)
+        free.wait(60)
 
     async with asyncio.TaskGroup() as callers:
         callers.create_task(journal._writer.do(hold))
@@ -170,7 +170,7 @@ async def test_listeners_hear_of_what_is_committed(journal: Journal) -> None:
     heard: asyncio.Queue[set[str]] = asyncio.Queue()
     journal.on_append(heard.put_nowait)
     await journal.put(STREAM, entries(notes(1)))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         assert await heard.get() == {STREAM}
 
 
@@ -233,7 +233,7 @@ async def test_a_disk_that_does_not_even_read_refuses_and_the_writer_lives(
         sick.setattr(journal._pen, "append", broken)
         with pytest.raises(LianzhenError, match="cannot be written"):
             await journal.put(STREAM, [first.entry])
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         assert await journal.put(STREAM, [second.entry]) == [Placed(STREAM, 1, True)]
 
 

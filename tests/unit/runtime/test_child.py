@@ -37,7 +37,7 @@ def test_a_child_ends_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     child = Path("/proc") / file.read_text().strip()
     assert child.exists()
     parent.kill()
-    parent.wait(10)
+    parent.wait(60)
     wait_until("the child's end", lambda: not child.exists(), 10)
 
 

@@ -195,7 +195,7 @@ def test_a_folder_has_one_program_until_it_is_killed(tmp_path: Path) -> None:
         with pytest.raises(Unavailable, match="another program is running"), sole_user(tmp_path):
             pass
         holder.send_signal(signal.SIGKILL)
-        holder.wait(10)
+        holder.wait(60)
     with sole_user(tmp_path):
         pass
     with sole_user(tmp_path):

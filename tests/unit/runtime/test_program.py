@@ -121,7 +121,7 @@ def test_a_signal_ends_it_well(number: signal.Signals) -> None:
         assert program.stdout is not None
         assert program.stdout.readline() == b"ready\n"
         program.send_signal(number)
-        out, complaint = program.communicate(timeout=10)
+        out, complaint = program.communicate(timeout=60)
     assert (program.returncode, out, complaint) == (0, b"tidied up\n", b"")
 
 

@@ -23,7 +23,7 @@ Dial = Callable[[int, ssl.SSLContext], Awaitable[bytes]]
 
 async def by_stream(port: int, context: ssl.SSLContext) -> bytes:
     """As aiohttp dials: asyncio's transport, through ``wrap_bio``."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
         try:
             return await reader.read()
@@ -36,7 +36,7 @@ async def by_socket(port: int, context: ssl.SSLContext) -> bytes:
 
     def dial() -> bytes:
         with (
-            socket.create_connection(("127.0.0.1", port), timeout=10) as bare,
+            socket.create_connection(("127.0.0.1", port), timeout=60) as bare,
             context.wrap_socket(bare, do_handshake_on_connect=False) as wrapped,
         ):
             wrapped.do_handshake()
@@ -170,7 +170,7 @@ async def test_a_socket_whose_handshake_failed_is_closed(place: Place) -> None:
     """By us, since paho drops it where it is: a box would collect them while its hub is wrong."""
 
     def dial(port: int) -> socket.socket:
-        bare = socket.create_connection(("127.0.0.1", port), timeout=10)
+        bare = socket.create_connection(("127.0.0.1", port), timeout=60)
         wrapped = place.client(MovedClock(-DAY)).wrap_socket(bare, do_handshake_on_connect=False)
         with pytest.raises(tls.NotValidNow):
             wrapped.do_handshake()

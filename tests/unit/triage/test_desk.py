@@ -212,7 +212,7 @@ async def watching(clinic: Clinic) -> AsyncIterator[None]:
 async def until(clinic: Clinic, patient: str, enough: Callable[[int], bool]) -> None:
     changed = asyncio.Event()
     clinic.journal.on_change(lambda _sheets: changed.set())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not enough(len(clinic.suggestions(patient))):
             await changed.wait()
             changed.clear()
@@ -262,7 +262,7 @@ async def test_a_single_red_sign_is_enough(clinic: Clinic) -> None:
 async def answered(folder: Path, patient: Patient) -> Forecast:
     """Ask until somebody is there."""
     found = await client.forecast(folder / SOCKET, patient)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while Abstained.MODEL_AWAY in silence(found):
             await asyncio.sleep(0.05)
             found = await client.forecast(folder / SOCKET, patient)

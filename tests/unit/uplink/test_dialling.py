@@ -115,7 +115,7 @@ async def main():
     told = asyncio.Event()
     with route.watched(told.set):
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await told.wait()
 
 asyncio.run(main())

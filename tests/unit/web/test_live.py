@@ -42,7 +42,7 @@ class Listener:
         """The next event; None at the end."""
         assert self.answer is not None
         found: Event = {}
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while line := (await self.answer.content.readline()).decode():
                 if line == "\n":
                     return found
