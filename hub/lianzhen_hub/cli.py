@@ -20,6 +20,7 @@ from lianzhen_runtime.files import read_secret, sole_user
 from lianzhen_runtime.web import owner_verbs
 
 from . import __version__
+from .admin import token_verbs
 from .settings import DEFAULT_FILE, Settings
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ def parser() -> argparse.ArgumentParser:
     audit.add_argument("--head", help="SEQ:HASH of the hub's log, as a box or a paper keeps it")
     audit.add_argument("--json", action="store_true")
     owner_verbs.add_to(verbs, homes=True)
+    token_verbs.add_to(verbs)
     for verb in _LISTS:
         verbs.choices[verb].add_argument("--json", action="store_true")
     return top
@@ -136,6 +138,8 @@ def _do(options: argparse.Namespace, settings: Settings) -> int:
             print(f"{options.node} is known again, as {options.box} of {options.clinic}")
         case "account" | "reset-password":
             print("\n".join(owner_verbs.lines(options, partial(_ask, settings))))
+        case "token":
+            print("\n".join(token_verbs.lines(options, partial(_ask, settings))))
         case "open":
             found = _ask(settings, "GET", f"/records/{options.id}", params={"by": options.by})
             print(pretty(found))

@@ -25,7 +25,7 @@ from lianzhen_runtime.problems import json_answer, problems
 from lianzhen_runtime.web import owner
 from lianzhen_runtime.web.staff import Registry
 
-from . import views
+from . import tokens, views
 
 Body = TypeVar("Body")
 View = TypeVar("View")
@@ -116,6 +116,7 @@ def application(hub: Hub, registry: Registry) -> web.Application:
             web.get("/ledger/export", desk.export),
             web.post("/ledger/{claim}/reverse", desk.reverse),
             web.get("/status", desk.status),
+            *tokens.routes(hub, registry),
             *owner.routes(lambda: registry, lambda: ""),
         ]
     )

@@ -9,9 +9,11 @@ from collections.abc import AsyncIterator, Collection, Iterable
 from pathlib import Path
 
 from lianzhen_hub.dicomweb import routes as dicomweb
+from lianzhen_hub.dicomweb import tokens
 from lianzhen_hub.hub import Hub
 from lianzhen_protocol.accounts import Account, Role
 from lianzhen_runtime.dicomweb.making import Workers
+from lianzhen_runtime.dicomweb.retrieve import PREFIX
 from lianzhen_runtime.http import serving
 from lianzhen_runtime.preview import PreviewWorker
 from lianzhen_runtime.web import certificate, login, staff
@@ -49,7 +51,11 @@ class HubConsole:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         settings = ConsoleSettings(
-            title="hub.title", cookie=f"hub-{hub.settings.console_port}", admits=_admits
+            title="hub.title",
+            cookie=f"hub-{hub.settings.console_port}",
+            admits=_admits,
+            bearer=tokens.seated,
+            bearer_paths=PREFIX,
         )
         self.console = Console(
             settings, HubStore(hub), hub.live, hub.now_ms, [HERE / "templates"], [HERE / "text"]

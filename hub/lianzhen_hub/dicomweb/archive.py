@@ -6,7 +6,7 @@ and shown on the console.
 """
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from lianzhen_hub.consoles.imaging import NoSuchImage, study_for
 from lianzhen_hub.imaging.stores import Name
@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from lianzhen_hub.hub import Hub
 
 
+HUB: Final = "hub"
+"""The node of what was stored here, and came from no box. It goes with the study of the same UID
+and patient that a box brought."""
+
+
 def may_see(sheets: Sheets, actor: Actor, study: Study) -> bool:
     """Whether a study is for this person."""
     try:
@@ -34,7 +39,11 @@ def may_see(sheets: Sheets, actor: Actor, study: Study) -> bool:
 
 def studies_named(sheets: Sheets, actor: Actor, uid: str) -> list[Study]:
     """Those with this UID that are for this person, the one that came first before others."""
-    found = [one for one in sheets.find_token(Study, "uid", uid) if may_see(sheets, actor, one)]
+    named = sheets.find_token(Study, "uid", uid)
+    found = [one for one in named if may_see(sheets, actor, one)]
+    patients = {one.patient_id for one in found} - {""}
+    found += [one for one in named if one.node == HUB and one.patient_id in patients]
+    found = list({one.id: one for one in found}.values())
     return sorted(found, key=lambda one: (one.first_ms, one.id))
 
 

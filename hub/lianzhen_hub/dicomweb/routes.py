@@ -11,6 +11,7 @@ from lianzhen_runtime.web.routes import Routes
 
 from .archive import HubArchive
 from .search import Search
+from .store import Storing
 
 if TYPE_CHECKING:
     from lianzhen_hub.hub import Hub
@@ -29,4 +30,7 @@ def routes(hub: "Hub", workers: Workers) -> Routes:
         found.get(path, roles=roles)(search.series)
     for path in (f"{PREFIX}/instances", f"{STUDY}/instances", f"{SERIES}/instances"):
         found.get(path, roles=roles)(search.instances)
+    storing = Storing(hub)
+    for path in (f"{PREFIX}/studies", STUDY):
+        found.post(path, roles=roles)(storing.store)
     return found

@@ -15,6 +15,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from lianzhen_protocol.accounts import Account, Actor, Role
+from lianzhen_protocol.sheets import Sheets
 from lianzhen_runtime.problems import json_answer, problems
 
 from . import sessions
@@ -96,6 +97,10 @@ class ConsoleSettings(msgspec.Struct, frozen=True, kw_only=True):
     strip: str = ""
     """Template of what stands on top of every page of ``strip_roles``: the alarms of a clinic."""
     strip_roles: frozenset[Role] = frozenset()
+    bearer: Callable[[Sheets, str, int], Seat | None] | None = None
+    """Who holds an access token of a program's; none are taken without it."""
+    bearer_paths: str = ""
+    """What the paths begin with that such a token opens, and no others."""
     detours: dict[str, str] = {}
     """Where people are led for an error of this console's own (code -> path)."""
 
@@ -159,7 +164,7 @@ class Console:
             self.settings.ready(route)
             _refuse_foreign(request)
             _refuse_ahead(request)
-            seat = await self._seat(request)
+            seat = await self._holder(route, request)
             _refuse(route, seat)
             answer = await route.handler(self._visit(request, seat))
             if seat is not None and answer.status < 300:
@@ -176,6 +181,18 @@ class Console:
             return
         await self.store.write(lambda pen: pen.look(actor.id, subject))
         self._looks.noted(actor.id, subject, now_ms)
+
+    async def _holder(self, route: Route, request: web.Request) -> Seat | None:
+        """Who asks. Whoever shows a token is taken by that alone, whatever cookies come along."""
+        bearer, said = self.settings.bearer, request.headers.get("Authorization", "")
+        if bearer is None or not said or not route.path.startswith(self.settings.bearer_paths):
+            return await self._seat(request)
+        scheme, _, token = said.partition(" ")
+        now_ms = self.now_ms()
+        if scheme.lower() != "bearer" or not 0 < len(token) <= 200:
+            return None
+        seat = await self.store.read(lambda sheets: bearer(sheets, token.strip(), now_ms))
+        return seat if seat is not None and self.settings.admits(seat.account) else None
 
     async def _seat(self, request: web.Request) -> Seat | None:
         token = request.cookies.get(self.cookie)
