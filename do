@@ -6,8 +6,8 @@ trap 'echo; exit 130' INT  # apt ends what it is doing first
 
 runtime_packages=(python3-venv mosquitto fonts-wqy-microhei fonts-hanazono)
 demo_packages=(dcmtk poppler-utils zbar-tools cups cups-client cups-ipp-utils dbus-daemon)
-test_packages=("${demo_packages[@]}" postgresql-15 strace faketime openssl iproute2 util-linux chromium libatomic1 libnss3-tools)
-bench_packages=(nats-server orthanc orthanc-dicomweb stunnel4 gcc libc6-dev)
+test_packages=("${demo_packages[@]}" orthanc postgresql-15 strace faketime openssl iproute2 util-linux chromium libatomic1 libnss3-tools)
+bench_packages=(nats-server orthanc-dicomweb stunnel4 gcc libc6-dev)
 
 usage() {
   cat <<'TEXT'
