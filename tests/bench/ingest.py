@@ -146,9 +146,14 @@ def bench(options: argparse.Namespace, ends: contextlib.ExitStack) -> dict[str, 
                 turns[each.name][associations].append(turn(each, slices, associations))
     rows = {each.name: _row(turns[each.name], each) for each in field}
     ours = rows.pop("ours")
-    late = f", every sync {options.sync_delay_ms} ms later" if options.sync_delay_ms else ""
+    delay, late, name = options.sync_delay_ms, "", "ingest"
+    if delay:
+        floor = 1000 / (delay + 1000 / statistics.median(syncs))
+        late = f", every sync {delay} ms later: with one for each image, and a request only after"
+        late += f" the answer to the last, no association could have more than {floor:.0f} images/s"
+        name += f" --sync-delay-ms {delay}"
     return {
-        "bench": "ingest",
+        "bench": name,
         "what": f"{options.images} CT slices of 512 x 512 x 16 with noise, no two equal, by"
         f" storescu with TCP_NODELAY from memory; {options.rounds} rounds in turns{late}",
         "ours": {"images": ours},
