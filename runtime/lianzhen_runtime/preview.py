@@ -35,6 +35,8 @@ from .packing import NotPacked, pack, unpack
 
 QUALITY: Final = 75
 MAX_SIDE: Final = 1600
+MAX_PREVIEW_BYTES: Final = 4 << 20
+"""What a hub takes; frames of a cine that are noise alone are left out."""
 _CINE_SIDE: Final = 512
 OWN: Final = ""
 """The window that the modality chose."""
@@ -57,7 +59,6 @@ _SIZE = struct.Struct("<Q")
 _BETWEEN: Final = b"\xff\xd9\xff\xd8\xff"
 """An end of image and the next one's start: within a JPEG no marker ends it."""
 _GOOD, _NONE = 1, 0
-_IDLE: Final = "--idle"
 _log = Log("lianzhen.preview")
 
 
@@ -66,15 +67,11 @@ class NoPreview(ValueError):
 
 
 class PreviewWorker:
-    """The worker from the core's side: started at the first image, again when it died.
+    """The worker from the core's side: started at the first image, again when it died."""
 
-    ``idle``: it runs only when nothing else wants the processor.
-    """
-
-    def __init__(self, *, idle: bool = False) -> None:
+    def __init__(self) -> None:
         self._process: asyncio.subprocess.Process | None = None
         self._turn = asyncio.Lock()
-        self._options = [_IDLE] if idle else []
         self._free = asyncio.Event()
         self._free.set()
         self._limit: asyncio.Timeout | None = None
@@ -169,9 +166,10 @@ class PreviewWorker:
                 process.kill()
             await process.wait()
 
-    async def _start(self) -> asyncio.subprocess.Process:
+    @staticmethod
+    async def _start() -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
-            *own_command("lianzhen_runtime.preview", *self._options),
+            *own_command("lianzhen_runtime.preview"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,  # decoders write what they like
@@ -215,7 +213,8 @@ def render(file: bytes, window: str = OWN) -> bytes:
         for number in range(some):
             pixels = _frame(image, number * frames // some)
             pictures.append(_jpeg(eight_bit(image, pixels, window), _CINE_SIDE))
-        return b"".join(pictures)
+        whole = b"".join(pictures)
+        return whole if len(whole) <= MAX_PREVIEW_BYTES else pictures[0]
     except (RuntimeError, NotImplementedError) as error:
         raise NoPreview("no decoder for this transfer syntax") from error
 
@@ -339,8 +338,6 @@ def _serve(source: BinaryIO, sink: BinaryIO) -> None:
 def main() -> None:
     """Serve standard input until it ends, which it does with our parent."""
     os.nice(10)
-    if _IDLE in sys.argv[1:]:
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
     warnings.simplefilter("ignore")
     sink = os.fdopen(os.dup(sys.stdout.fileno()), "wb")

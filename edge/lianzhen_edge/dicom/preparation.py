@@ -1,8 +1,8 @@
 """What is made of images after the acknowledgement, in processes that yield to everything else.
 
 Previews for all, the worst case's first, and packed forms for the line when their turn comes. The
-workers run when nothing else wants the processor; when an alarm begins to ring they are stopped
-within the image, until its records are written and away.
+workers are nice (10); when an alarm begins to ring they are stopped within the image, until its
+records are written and away. Whoever needs the processor for longer, as a call does, says ``hold``.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from .segments import Place, SegmentReader
 from .shelf import NEW, NONE, READY, Shelf
 
 YIELD_SECONDS: Final = 5.0
-"""After an alarm began to ring; a call holds for as long as it lasts."""
+"""After an alarm began to ring."""
 _SHORT_SECONDS: Final = 2.0
 _BATCH: Final = 20
 _KEPT_BYTES: Final = 64 << 20
@@ -42,7 +42,7 @@ class Preparation:
         self._journal, self._reader = journal, reader
         self._previews, self._room = previews, room
         self.order = Order(journal)
-        self._worker, self._packer = PreviewWorker(idle=True), PreviewWorker(idle=True)
+        self._worker, self._packer = PreviewWorker(), PreviewWorker()
         self._shown, self._rings = asyncio.Event(), asyncio.Event()
         self._kept: OrderedDict[str, bytes | None] = OrderedDict()
         journal.on_change(self._changed)

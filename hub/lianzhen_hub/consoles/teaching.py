@@ -57,10 +57,11 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
 def chosen(page: HubPage, study: Study) -> Choice:
     """The images of a study that are here, by their risk."""
     images = images_of(page, study.id)
-    here = [one for one in images if one.state == SAFE and one.size <= MAX_BYTES]
+    pictures = [one for one in images if one.rows]
+    here = [one for one in pictures if one.state == SAFE and one.size <= MAX_BYTES]
     risky = [one for one in here if one.burned_in in ("yes", "maybe")]
     safe = [one for one in here if one not in risky]
-    return Choice(study=study, images=safe, risky=risky, away=len(images) - len(here))
+    return Choice(study=study, images=safe, risky=risky, away=len(pictures) - len(here))
 
 
 def routes(hub: Hub, worker: PreviewWorker) -> Routes:
@@ -139,7 +140,7 @@ def _readme(wanted: Wanted, made: int, left: int) -> str:
     )
     return (
         "De-identified by the Basic Application Level Confidentiality Profile, DICOM PS3.15, E.\n"
-        f"{made} images; {left} objects were left out.\n"
+        f"{made} images; {left} were left out. Reports and other objects are never in it.\n"
         f"Dates are {dates}. UIDs are replaced, consistently within this file.\n"
         f"Pixels were not changed. {pixels}\n"
         "Faces can be reconstructed from slices of a head: do not publish such series.\n"

@@ -25,6 +25,7 @@ from lianzhen_hub.page import HubPage
 from lianzhen_protocol import imaging
 from lianzhen_protocol.imaging import SAFE, ImageReceived, Instance
 from lianzhen_runtime.packing import MAX_BYTES as MAX_PACKED_BYTES
+from lianzhen_runtime.preview import MAX_PREVIEW_BYTES
 from lianzhen_runtime.problems import problems
 
 from .errors import ChunkCut, ImageUnannounced, UploadDiffers
@@ -34,7 +35,6 @@ from .stores import Name, Part
 from .unsafe import ImageUnsafe
 
 MAX_CHUNK_BYTES: Final = 1 << 20
-MAX_PREVIEW_BYTES: Final = 4 << 20
 SILENCE_SECONDS: Final = 60.0
 """After that long without a byte a line is taken for dead."""
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")

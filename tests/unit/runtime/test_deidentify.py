@@ -49,13 +49,14 @@ def content(image: Dataset) -> bytes:
     return out.getvalue()
 
 
-def filled(image: Dataset, *, nested: bool) -> Dataset:
-    """With every attribute of the table."""
+def filled(image: Dataset) -> Dataset:
+    """With every attribute of the table; in its sequences a few."""
+    few = Dataset()
+    few.PatientName, few.PatientID, few.StudyDate = "SECRET^NAME", "SECRET", "20260131"
+    few.ReferencedSOPInstanceUID, few.CodeMeaning = "1.2.826.99.5", "a meaning"
     for tag, vr in tags().items():
-        if vr != "SQ":
-            image[tag] = DataElement(tag, vr, VALUES[vr])
-        elif nested:
-            image[tag] = DataElement(tag, vr, Sequence([filled(Dataset(), nested=False)]))
+        value = Sequence([few]) if vr == "SQ" else VALUES[vr]
+        image[tag] = DataElement(tag, vr, value)
     return image
 
 
@@ -64,10 +65,10 @@ def dumped(tmp_path_factory: pytest.TempPathFactory) -> str:
     """What dcmdump reads of an image that had all of it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        image = filled(ct_slice(1, "1.2.826.99.2", "1.2.826.99.3"), nested=True)
+        image = filled(ct_slice(1, "1.2.826.99.2", "1.2.826.99.3"))
         image.SOPInstanceUID = "1.2.826.99.4"
         # within one that the table leaves alone, and what is nobody's
-        image.AnatomicRegionSequence = Sequence([filled(Dataset(), nested=True)])
+        image.AnatomicRegionSequence = Sequence([filled(Dataset())])
         block = image.private_block(0x0011, "SECRET MAKER", create=True)
         block.add_new(1, "LO", "SECRET")
         image[0x00189999] = DataElement(0x00189999, "UN", b"SECRET")
