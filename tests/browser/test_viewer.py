@@ -4,6 +4,7 @@ The pictures are of a phantom (support/phantom.py). A place in an image is one o
 pane's own geometry: an image is fitted to its pane, and is zoomed and moved nowhere here.
 """
 
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ from lianzhen_protocol.accounts import Role
 from support.browser import Pages, Site, assert_clean
 from support.modality import storescu
 from support.patients import registered
-from support.phantom import SIDE, slices
+from support.phantom import ROD, ROD_HU, SIDE, SPACING_MM, slices
 
 SLICES, OLD_SLICES = 9, 5
 NOW, BEFORE = "20261124", "20250301"
@@ -172,6 +173,37 @@ def test_a_study_is_paged_through_and_looked_at_through_windows(
     page.get_by_role("button", name="播放").click()
     expect(page.get_by_text(f"8 / {SLICES}", exact=True)).to_be_visible()
     page.get_by_role("button", name="暂停").click()
+    assert_clean(page)
+
+
+def sent(pane: Locator) -> None:
+    """The frame as it was sent has taken the preview's place."""
+    expect(pane).to_have_attribute("data-quality", "sent", timeout=60_000)
+    expect(pane.get_by_text("无损原图")).to_be_visible()
+
+
+@pytest.mark.parametrize("console", ["clinic", "hub"])
+def test_lengths_are_in_millimetres_and_values_in_hounsfield_units(
+    clinic_page: Pages, hub_page: Pages, seen: Seen, console: str
+) -> None:
+    path = f"/studies/{seen.now}"
+    on_hub = console == "hub"
+    page = hub_page(Role.EXPERT, path) if on_hub else clinic_page(Role.DOCTOR, path)
+    pane = opened(page)
+    sent(pane)
+    page.get_by_role("button", name="长度").click()
+    drag(page, pane, (44, 30), (64, 30), (84, 30))
+    measured = page.get_by_role("region", name="测量")
+    (line,) = measured.get_by_text(re.compile("mm$")).all_inner_texts()
+    assert abs(float(line.removesuffix(" mm")) - 40 * SPACING_MM) < 0.8  # the pointer's own pixel
+    page.get_by_role("button", name="椭圆 ROI").click()
+    column, row, radius = ROD
+    drag(page, pane, (column, row), (column + 4, row + 4), (column + radius / 2, row + radius / 2))
+    slice_five = f"{ROD_HU + 4}.0 ± 0.0 HU"
+    expect(measured.get_by_text(slice_five)).to_be_visible()
+    area = re.search(r"(\d+) mm²", measured.inner_text())
+    assert area
+    assert abs(float(area[1]) / (3.1416 * (radius / 2 * SPACING_MM) ** 2) - 1) < 0.25
     assert_clean(page)
 
 

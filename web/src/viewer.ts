@@ -49,6 +49,7 @@ class Viewer extends LitElement {
   private engine?: Engine;
   private stops: (() => void)[] = [];
   private waiting = 0;
+  private looked = -SETTLE_MS;
   private turned = 0;
   private drawing = 0;
 
@@ -118,12 +119,17 @@ class Viewer extends LitElement {
     this.requestUpdate();
   }
 
-  /** Many events in a moment are one look. */
+  /** Many events in a moment are two looks: at once, and after it. */
   private soon() {
-    this.waiting ||= window.setTimeout(() => {
-      this.waiting = 0;
-      void this.refresh();
-    }, SETTLE_MS);
+    const since = performance.now() - this.looked;
+    this.waiting ||= window.setTimeout(
+      () => {
+        this.waiting = 0;
+        this.looked = performance.now();
+        void this.refresh();
+      },
+      Math.max(0, SETTLE_MS - since),
+    );
   }
 
   private async refresh() {
