@@ -195,3 +195,23 @@ def test_no_redirect_leads_away(text: str) -> None:
 )
 def test_what_is_no_path_of_ours(text: str) -> None:
     assert local_path(text) == "/"
+
+
+@pytest.mark.parametrize(
+    ("path", "opened"),
+    [
+        ("/static/workers/decode.js", True),
+        ("/static/assets/viewer.js", False),
+        ("/open", False),
+        ("/static/", False),
+        ("/workers/", False),
+    ],
+)
+async def test_webassembly_runs_in_workers_and_in_no_page(
+    house: tuple[House, Client], path: str, opened: bool
+) -> None:
+    _, client = house
+    async with client.get(path) as answer:
+        policy = answer.headers["Content-Security-Policy"]
+    assert ("'wasm-unsafe-eval'" in policy) is opened
+    assert "'unsafe-" not in policy
