@@ -41,8 +41,8 @@ def node(tmp_path: Path) -> Iterator[Scp]:
 
 @pytest.fixture
 def hasty(tmp_path: Path) -> Iterator[Scp]:
-    """Has no patience."""
-    with running(tmp_path, limits=Limits(0.2, 0.2, 0.2, 0.2)) as found:
+    """Has no patience with whoever it has let in."""
+    with running(tmp_path, limits=Limits(idle=0.2, stall=0.2, grace=0.2)) as found:
         yield found
 
 
@@ -201,13 +201,13 @@ def test_a_release_is_answered_and_an_abort_is_not(node: Scp) -> None:
     assert node.kept() == []
 
 
-def test_who_says_nothing_has_its_time(hasty: Scp) -> None:
-    with line(hasty.port, associate=False) as caller:
-        assert caller.hear() == aborted(Reason.NOT_SPECIFIED)
-        assert caller.hear() is None
-    with line(hasty.port, associate=False) as caller:
-        caller.say(request()[:40])
-        assert caller.hear() == aborted(Reason.NOT_SPECIFIED)
+def test_who_says_nothing_has_its_time(tmp_path: Path) -> None:
+    with running(tmp_path, limits=Limits(artim=0.2)) as node:
+        for begun in (b"", request()[:40]):
+            with line(node.port, associate=False) as caller:
+                caller.say(begun)
+                assert caller.hear() == aborted(Reason.NOT_SPECIFIED)
+                assert caller.hear() is None
 
 
 @pytest.mark.parametrize("begun", [b"", b"\4", value(COMMAND, 3), value(COMMAND, 3) + b"\4\0\0"])

@@ -19,7 +19,7 @@ from lianzhen_edge.dicom.association import Limits
 from support.dicom_fuzz import conversation, descriptors, half_an_image, kept_uids, sound, talk
 from support.upper_layer import Line, Scp, echo, line, request, running
 
-SHORT = Limits(artim=0.5, idle=2, stall=0.5, grace=2)
+SHORT = Limits(artim=2, idle=2, stall=1, grace=2)
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +34,18 @@ def faultless(node: Scp, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     yield
     wait_until("all have gone", lambda: node.server.connections == 0)
     assert not [each for each in caplog.records if each.levelno >= logging.ERROR]
-    with line(node.port) as caller:
-        caller.say(echo())
-        assert caller.status() == 0
+    wait_until("an echo", lambda: _is_served(node))
     wait_until("he has gone too", lambda: node.server.connections == 0)
+
+
+def _is_served(node: Scp) -> bool:
+    """Not within the little time that this server gives, if the machine is very busy."""
+    try:
+        with line(node.port) as caller:
+            caller.say(echo())
+            return caller.status() == 0
+    except (AssertionError, OSError):
+        return False
 
 
 def test_sound_conversations_are_kept_whole(node: Scp) -> None:

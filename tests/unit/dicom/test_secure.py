@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from lianzhen_edge.dicom import secure
-from lianzhen_edge.dicom.association import Limits
 from support.modality import DCMTK, series
 from support.upper_layer import Scp, running
 
@@ -27,8 +26,7 @@ def state(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def node(tmp_path: Path, state: Path) -> Iterator[Scp]:
-    limits = Limits(artim=5, idle=5, stall=5)
-    with running(tmp_path, tls=partial(secure.context, state), limits=limits) as found:
+    with running(tmp_path, tls=partial(secure.context, state)) as found:
         yield found
 
 
