@@ -196,10 +196,10 @@ class Step(Sheet, frozen=True, kw_only=True):
 
 
 def placed(sheets: Sheets, node: NodeId | str, body: OrderPlaced, at_ms: int) -> None:
-    """A new order, for a patient that the same clinic has registered."""
+    """A new order. At the hub it may come before its patient, who is in another stream."""
     patient = sheets.get(Patient, body.patient)
-    if patient is None or patient.node != node:
-        raise RecordError("an order is for a registered patient", code="order-patient")
+    if patient is not None and patient.node != node:
+        raise RecordError("an order is for a patient of its clinic", code="order-patient")
     if sheets.get(Order, body.id) is not None:
         raise RecordError("this order is placed already", code="order-known")
     sheets.put(

@@ -15,6 +15,7 @@ from lianzhen_edge.journal.book import Book
 from lianzhen_edge.journal.journal import Journal
 from lianzhen_protocol.imaging import ADMITTED, SAFE, Instance, Scanner, scanner_key
 from lianzhen_protocol.sheets import Index, Sheet, Sheets
+from lianzhen_runtime.errors import LianzhenError
 
 from .intake import Intake
 from .services.said import Commit, Decided, Failed, Sop
@@ -26,6 +27,17 @@ MOST: Final = 200
 NO_SUCH_OBJECT, CLASS_CONFLICT, DUPLICATE = 0x0112, 0x0119, 0x0131
 _KEPT_MS: Final = 30 * 86_400_000
 """How long a transaction UID that was told stays used."""
+
+
+MOST_WAITING: Final = 500
+"""Requests of one modality that are not told yet."""
+
+
+class CommitmentsFull(LianzhenError):
+    """It asks and asks, and hears no answer: it has to listen first."""
+
+    code = "commitments-full"
+    http_status = 429
 
 
 class Commitment(Sheet, frozen=True, kw_only=True):
@@ -58,6 +70,8 @@ def take(book: Book, said: Commit) -> str:
     key = digest.hexdigest()[:32]
     if book.get(Commitment, key) is not None:
         return key
+    if len(book.find(Commitment, owner=scanner, state=WAITING, limit=MOST_WAITING)) == MOST_WAITING:
+        raise CommitmentsFull(f"{MOST_WAITING} requests wait to be told already")
     same = book.find_token(Commitment, "transaction", said.transaction)
     book.put(
         Commitment(

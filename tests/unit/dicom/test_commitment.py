@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pydicom.uid import MRImageStorage, generate_uid
 
+from lianzhen_edge.dicom import commitments
 from lianzhen_edge.dicom.commitments import Commitment
 from lianzhen_edge.dicom.services import commitment
 from lianzhen_protocol.imaging import scanner_key
@@ -96,6 +97,18 @@ async def test_durable_here_is_enough_where_the_modalitys_row_says_so(node: Dico
     await node.admit("CT1", commits_here=True)
     await asyncio.to_thread(modality.ask, node.port, images, transaction, stay=True)
     assert modality.report() == (1, transaction, uids(images), {})
+
+
+async def test_who_never_listens_may_not_ask_for_ever(
+    node: DicomNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commitments, "MOST_WAITING", 2)
+    images, modality = await node.send(1), Modality()
+
+    def ask() -> int:
+        return modality.ask(node.port, images, generate_uid(), stay=False)
+
+    assert [await asyncio.to_thread(ask) for _ in range(3)] == [0, 0, 0x0213]
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,8 @@ async def test_a_doctor_orders_on_the_patients_page_and_takes_it_back(journal: J
         nurse = await visitors.sign_in("wu", Role.NURSE)
         path, wanted = f"/patients/{PATIENT.id}/orders", {"modality": "US", "procedure": "腹部超声"}
         assert (await visitors.ask(nurse, "POST", path, wanted))[0] == 403
+        stranger = f"/patients/{an_id(9)}/orders"
+        assert (await visitors.ask(doctor, "POST", stranger, wanted))[0] == 404
         for wrong in (
             {"modality": "XX"},
             {"procedure": ""},
@@ -176,11 +178,12 @@ def test_what_cannot_be_is_refused(sheets: MemorySheets) -> None:
     for node, wrong, code in (
         (NODE, PLACED, "order-known"),
         ("n0123456789ac", msgspec.structs.replace(PLACED, id=an_id(78)), "order-patient"),
-        (NODE, msgspec.structs.replace(PLACED, id=an_id(78), patient=an_id(9)), "order-patient"),
     ):
         with pytest.raises(RecordError) as refused:
             protocol.placed(sheets, node, wrong, NOW_MS)
         assert refused.value.code == code
+    early = msgspec.structs.replace(PLACED, id=an_id(78), patient=an_id(9))
+    protocol.placed(sheets, NODE, early, NOW_MS)  # the hub hears of its patient later
     protocol.begun(sheets, NODE, step(accession=protocol.accession(ORDER)), NOW_MS)
     cancel = protocol.OrderCancelled(id=ORDER, by=NURSE)
     for body, code in (

@@ -6,7 +6,18 @@ from pathlib import Path
 import pytest
 
 from lianzhen_edge.dicom import orders
-from lianzhen_edge.dicom.services import worklist
+from lianzhen_edge.dicom.dimse import (
+    Context,
+    Field,
+    Outgoing,
+    Peer,
+    Refusal,
+    Request,
+    Response,
+    Tag,
+)
+from lianzhen_edge.dicom.services import asking, worklist
+from lianzhen_edge.dicom.services.matching import Attributes
 from lianzhen_edge.dicom.services.said import Due
 from support.dicom_node import PATIENT, DicomNode, dicom_node
 from support.people import NOW_MS, NURSE
@@ -91,6 +102,40 @@ async def test_a_cancelled_query_ends(node: DicomNode) -> None:
 async def test_a_stranger_and_another_operation_are_refused(node: DicomNode) -> None:
     said = await ask(node, "PatientID", title="NOBODY")
     assert "Association Rejected" in said
+
+
+class Caller:
+    """Cancels after so many answers."""
+
+    peer, contexts = Peer("CT1", "127.0.0.1"), ()
+
+    def __init__(self, after: int) -> None:
+        self.left = after
+
+    def cancelled(self, message_id: int) -> bool:
+        self.left -= 1
+        return message_id == 7 and self.left < 0
+
+    def quiet(self, seconds: float) -> bool:
+        return True
+
+    def call(self, request: Outgoing) -> Response:
+        raise AssertionError
+
+
+def test_answers_are_bounded_and_a_cancel_ends_them() -> None:
+    command = {Tag.COMMAND_FIELD: Field.C_FIND, Tag.MESSAGE_ID: 7}
+    request = Request(Context(1, worklist.SOP_CLASS, "1.2.840.10008.1.2.1"), command)
+    three: list[Attributes] = [{0x00100020: str(each)} for each in range(3)]
+    whole = asking.answers(request, Caller(9), {0x00100020: ""}, three)
+    assert [each.status for each in whole] == [0xFF00, 0xFF00, 0xFF00, 0]
+    ended = asking.answers(request, Caller(2), {0x00100020: ""}, three)
+    assert [each.status for each in ended] == [0xFF00, 0xFF00, 0xFE00]
+    bounded = asking.answers(request, Caller(9), {0x00100020: ""}, three, 2)
+    assert [next(bounded).status, next(bounded).status] == [0xFF00, 0xFF00]
+    with pytest.raises(Refusal) as refused:
+        next(bounded)
+    assert refused.value.status == 0xA700
 
 
 def test_what_is_due_from_yesterday_is_due_today() -> None:

@@ -41,6 +41,7 @@ SAME_SECONDS: Final = 60.0
 _NO_SUCH_INSTANCE: Final = 0x0112
 _NO_SUCH_ACTION: Final = 0x0123
 _INVALID: Final = 0x0115
+_LIMIT: Final = 0x0213
 _TRANSACTION, _REFERENCED, _FAILED, _REASON = 0x00081195, 0x00081199, 0x00081198, 0x00081197
 _CLASS_OF, _UID_OF = 0x00081150, 0x00081155
 _DUE_SECONDS: Final = 5.0
@@ -181,7 +182,10 @@ class Commitment:
             raise Refusal(_NO_SUCH_ACTION, "the one action is type 1")
         syntax, peer = request.context.transfer_syntax, link.peer
         asked = read(request.data, syntax, peer.title, peer.address)
-        taken = self._core.ask("/dicom/commitments", Taken, asked)
+        try:
+            taken = self._core.ask("/dicom/commitments", Taken, asked)
+        except CoreRefused as refused:
+            raise Refusal(_LIMIT, str(refused)) from refused
         with self._reports.holding(taken.id):
             yield Response(SUCCESS, {Tag.ACTION_TYPE: 1})
             self._follow(request, link, taken.id)
