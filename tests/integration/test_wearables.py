@@ -11,15 +11,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+import msgspec
 import pytest
 
 from lab import Lab, free_ports, wait_until
+from lianzhen_protocol import bedside
 from lianzhen_protocol.accounts import Role
+from lianzhen_protocol.bedside import Trend
 from lianzhen_protocol.minutes import Minute
 from lianzhen_protocol.vitals import Reading
 from support.consoles import Caller, clinic_people
 from support.lab_fixtures import Pair, enrolled_pair, hub_sheets, needs_tool
-from support.wearable import Place, WearableClient
+from support.wearable import Place, WearableClient, now_ms
 
 pytestmark = needs_tool("mosquitto")
 READINGS, ALARMS = "vitals.readings", "alarm.clinic"
@@ -168,6 +171,33 @@ def at_the_hub(ward: Ward) -> list[str]:
     with hub_sheets(ward.pair.hub) as sheets:
         singly = [each.id for each in sheets.find(Reading)]
     return singly + [reading.id for each in minutes(ward) for reading in each.readings()]
+
+
+def test_a_stream_and_its_danger_are_on_both_charts_at_once(ward: Ward) -> None:
+    wanted = {"name": "张三", "id_number": "11010519491231002X"}
+    patient = ward.nurse.post("/patients", wanted).body["id"]
+    shown = ward.nurse.get(f"/patients/{patient}").body["patient"]
+    who = {"number": shown["number"], "second": "张三"}
+    bound = ward.nurse.post("/bindings", who | {"device": ward.device})
+    assert bound.status == 200, bound
+    with ward.client() as client:
+        now = now_ms()
+        for number in range(5):
+            client.send(f"s{number}", now + number, pulse=70 + number)
+        client.send("low", now + 5, spo2=80)
+    trend = ward.nurse.get(f"/patients/{patient}/vitals.json?hours=1").body["trend"]
+    assert trend["columns"]["pulse"] == [70, 71, 72, 73, 74, None]
+    assert trend["columns"]["spo2"] == [*(None,) * 5, 80]
+    assert trend["ends"]["pulse"] == []
+
+    def at_the_hub() -> Trend:
+        with hub_sheets(ward.pair.hub) as sheets:
+            return bedside.trend(sheets, patient, trend["times"][0])
+
+    wait_until("the same at the hub", lambda: at_the_hub().times == trend["times"])
+    assert msgspec.to_builtins(at_the_hub()) == trend
+    (minute,) = (each for each in minutes(ward) if each.patient_id == patient)
+    assert len(minute.readings()) == 5, "all but the first, which nobody knew for a stream's"
 
 
 def test_who_is_shut_out_is_told_so(ward: Ward) -> None:
