@@ -51,6 +51,7 @@ class Modality:
     ) -> int:
         """N-ACTION; ``stay``: until the report comes."""
         entity = AE(ae_title="CT1")
+        entity.acse_timeout = entity.dimse_timeout = 120
         entity.add_requested_context(SOP_CLASS)
         opened = entity.associate("127.0.0.1", port, evt_handlers=self.handlers)
         assert opened.is_established
@@ -59,7 +60,7 @@ class Modality:
         asked.ReferencedSOPSequence = [reference(image) for image in images]
         answer, _ = opened.send_n_action(asked, action, SOP_CLASS, instance)
         if stay:
-            assert self.heard.wait(30)
+            assert self.heard.wait(60)
         opened.release()
         return int(answer.Status)
 

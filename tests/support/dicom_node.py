@@ -98,7 +98,7 @@ class DicomNode:
     @staticmethod
     async def until(holds: Callable[[], bool]) -> None:
         """Waits for a condition, beside the loop that it depends on."""
-        await asyncio.to_thread(wait_until, "it holds", holds, 30)
+        await asyncio.to_thread(wait_until, "it holds", holds, 100)
 
 
 class _Ear:

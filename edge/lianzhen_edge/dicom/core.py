@@ -9,7 +9,7 @@ import msgspec
 
 from .dimse import PROCESSING_FAILURE, Refusal
 
-_SECONDS: Final = 10.0
+_SECONDS: Final = 30.0
 _Answer = TypeVar("_Answer")
 
 

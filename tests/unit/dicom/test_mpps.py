@@ -31,6 +31,7 @@ async def node(tmp_path: Path) -> AsyncIterator[DicomNode]:
 @contextmanager
 def opened(node: DicomNode, title: str = "CT1") -> Iterator[Any]:
     entity = AE(ae_title=title)
+    entity.acse_timeout = entity.dimse_timeout = 120
     entity.add_requested_context(SOP_CLASS)
     found = entity.associate("127.0.0.1", node.port)
     assert found.is_established

@@ -129,6 +129,8 @@ class Reports:
             held = decided.id in self._held
         if held or not decided.port or time.monotonic() < after or self._ended.is_set():
             return
+        if not self._core.ask(f"/dicom/commitments/{decided.id}", list[Decided]):
+            return  # it was told on its own association meanwhile
         if self._tell(decided):
             self._core.ask("/dicom/commitments/told", Taken, Taken(id=decided.id))
             _log.info("commitment told", count=len(decided.done))
