@@ -29,6 +29,7 @@ YIELD_SECONDS: Final = 5.0
 """After an alarm began to ring."""
 _SHORT_SECONDS: Final = 2.0
 _BATCH: Final = 20
+_RANG: Final = 1000
 _KEPT_BYTES: Final = 64 << 20
 _SMALLEST: Final = 4096
 
@@ -44,6 +45,7 @@ class Preparation:
         self.order = Order(journal)
         self._worker, self._packer = PreviewWorker(), PreviewWorker()
         self._shown, self._rings = asyncio.Event(), asyncio.Event()
+        self._rang: OrderedDict[str, None] = OrderedDict()
         self._kept: OrderedDict[str, bytes | None] = OrderedDict()
         journal.on_change(self._changed)
 
@@ -52,9 +54,17 @@ class Preparation:
             self._shown.set()
         for kind, key in sheets:
             if kind == Alarm.SHEET:
-                alarm = self._journal.sheets.get(Alarm, key)
-                if alarm is not None and alarm.state is AlarmState.RINGING:
-                    self._rings.set()
+                self._alarm(key)
+
+    def _alarm(self, key: str) -> None:
+        """An alarm that begins to ring; what becomes of one later needs no room of ours."""
+        alarm = self._journal.sheets.get(Alarm, key)
+        if alarm is None or alarm.state is not AlarmState.RINGING or key in self._rang:
+            return
+        self._rang[key] = None
+        while len(self._rang) > _RANG:
+            self._rang.popitem(last=False)
+        self._rings.set()
 
     async def watch(self) -> None:
         """Hold the workers while an alarm has just begun to ring."""

@@ -128,8 +128,12 @@ async def test_an_alarm_stops_the_worker_within_its_image_until_it_is_told(
         box.comes(2)
         await box.catches_up()
         assert sorted(previews(box)) == [NEW, READY]
+        assert not prepares._rings.is_set()  # taken up
         prepares.go_on()
         await until(lambda: previews(box) == [READY, READY])
         assert prepares._worker._process is process  # it went on, and was not begun again
+        eased = msgspec.structs.replace(alarm, eased_ms=5)
+        await box.journal.transact(lambda book: book.put(eased))
+        assert not prepares._rings.is_set()  # it rings no more than before
         for one in running:
             one.cancel()
