@@ -40,7 +40,9 @@ async def run(settings: Settings, command: Sequence[str]) -> None:
     log.configure(settings.log_level)
     # Open to be passed through: the broker runs as a user of its own, in a folder below.
     with sole_user(private_folder(settings.folder, 0o711)):
-        async with Hub(settings, command) as hub:
+        hub = Hub(settings, command)
+        page = probes(hub.health, hub.metrics)  # also while the database is waited for
+        async with serving(page, port=settings.status_port), hub:
             await _serve(hub, settings)
 
 
@@ -52,7 +54,6 @@ async def _serve(hub: Hub, settings: Settings) -> None:
     async with (
         serving(public(hub), host=settings.listen, port=settings.https_port, tls=server),
         console.serving(),
-        serving(probes(hub.health, hub.metrics), port=settings.status_port),
         serving(admin.application(hub, console.registry), path=settings.folder / "admin.sock"),
         _asked(hub),
         asyncio.TaskGroup() as services,

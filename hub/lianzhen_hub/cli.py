@@ -120,7 +120,10 @@ def _do(options: argparse.Namespace, settings: Settings) -> int:
         case "check-config":
             from lianzhen_runtime.rules import load_rules
 
+            from .store.database import open_engine
+
             load_rules(settings.policies)
+            open_engine(settings.database_url).dispose()
             print(f"the configuration is good; state in {settings.folder}")
         case "claim":
             _claim(options, settings)

@@ -113,6 +113,10 @@ class Hub:
 
     async def __aenter__(self) -> Self:
         await self.database.__aenter__()
+        await self.database.patiently(self._prepare)
+        return self
+
+    async def _prepare(self) -> None:
         # In a commit of their own: a piece of work that fails must not take the keys with it.
         await self.database.write(lambda db: self._page(db, self.now_ms()).keep_pseudonym_key())
         await self.database.write(
@@ -120,7 +124,6 @@ class Hub:
         )
         await self.fleet.sync()
         await self.backups.begin()
-        return self
 
     async def __aexit__(self, *exception: object) -> None:
         self.objects.close()
@@ -202,11 +205,12 @@ class Hub:
         return int(self.clock() * 1000)
 
     def health(self) -> Health:
-        """Healthy: the broker runs and the ingest listens."""
+        """Healthy: the database is there, the broker runs and the ingest listens."""
         listening = self.ingest.listening
         broker = listening if self.broker.durable else self.broker.pid is not None
         return Health(
             ok=broker and listening,
+            database=not self.database.away,
             program="lianzhen-hub",
             version=__version__,
             pin=self.authority.spki_pin.hex(),

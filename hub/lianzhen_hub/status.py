@@ -12,6 +12,8 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     program: str
     version: str
     pin: str
+    database: bool = True
+    """False while a start waits for its server."""
     broker: bool
     listening: bool
 

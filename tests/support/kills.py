@@ -52,7 +52,6 @@ def kill_broker(pair: Pair) -> None:
     """The hub starts another one."""
 
     def there_is_one() -> bool:
-        revive(pair)
         return broker_pid(pair) is not None
 
     wait_until("a broker", there_is_one)
@@ -96,19 +95,10 @@ def schedule(
         deeds[victim]()
 
 
-def revive(pair: Pair) -> None:
-    """What systemd does: a hub that found no database at its start said so, and starts again."""
-    if not pair.hub.running():
-        last = pair.hub.tail(1)
-        assert last.startswith("lianzhen-hub: the database does not open"), pair.hub.tail(20)
-        pair.hub.start()
-
-
 def progress(pair: Pair, count: int) -> None:
     """Wait until the hub has applied ``count`` records; say how things stand if it does not."""
 
     def come_so_far() -> bool:
-        revive(pair)
         return pair.ledger.count() >= count
 
     try:

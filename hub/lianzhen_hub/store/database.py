@@ -6,8 +6,10 @@ committed and synced; when it raises, nothing of it happened.
 
 import asyncio
 import contextlib
+import itertools
+import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -17,12 +19,20 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, OperationalError
 
 from lianzhen_runtime.errors import ConfigError, Unavailable
+from lianzhen_runtime.log import Log
+from lianzhen_runtime.retry import pause
 
 from . import months
 
 Result = TypeVar("Result")
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
+_AWAY_CAP_SECONDS = 5.0
+_CONNECT_SECONDS = 10
+_HOPELESS = ("does not exist", "authentication failed", "no password supplied", "pg_hba.conf")
+"""What a server says, in English, to whom it will never let in; it gives no code at a connect."""
+
+_log = Log("lianzhen.database")
 
 
 def sqlite_url(path: Path) -> str:
@@ -43,7 +53,8 @@ def open_engine(url: str) -> Engine:
         return engine
     if backend == "postgresql":
         address = make_url(url).set(drivername="postgresql+psycopg")
-        engine = create_engine(address, pool_pre_ping=True)
+        limits = {"connect_timeout": _CONNECT_SECONDS}
+        engine = create_engine(address, pool_pre_ping=True, connect_args=limits)
         event.listen(engine, "connect", _prepare_postgresql)
         return engine
     raise ConfigError(f"database {backend}: only sqlite and postgresql are supported")
@@ -100,24 +111,63 @@ def _migrate(engine: Engine) -> None:
         command.upgrade(config, "head")
 
 
+def _away(error: Exception) -> bool:
+    """Whether the server is not there, or not yet: a SQLite file never is."""
+    orig = getattr(error, "orig", None)
+    if not isinstance(error, OperationalError) or isinstance(orig, sqlite3.Error):
+        return False
+    return not any(words in str(orig) for words in _HOPELESS)
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(getattr(error, "orig", error)).split())
+
+
 class Database:
     """Transactions off the event loop: writes one after another, reads at any time."""
 
     def __init__(self, url: str) -> None:
         self.engine = open_engine(url)
         self.backend = self.engine.dialect.name
+        self.away = False
+        """True while a start waits for the server."""
         self._undo: list[Callable[[], None]] = []
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="db-write")
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="db-read")
 
     async def __aenter__(self) -> Self:
+        await self.patiently(self._open)
+        return self
+
+    async def _open(self) -> None:
         loop = asyncio.get_running_loop()
         try:
             await loop.run_in_executor(self._writer, upgrade, self.engine)
         except Exception as error:
-            said = " ".join(str(getattr(error, "orig", error)).split())
-            raise Unavailable(f"the database does not open: {said}") from error
-        return self
+            if _away(error):
+                raise
+            raise Unavailable(f"the database does not open: {_said(error)}") from error
+
+    async def patiently(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do at a start what needs the database: while its server is away, wait for it and say so.
+
+        Unavailable for what waiting does not mend; ``work`` may be done more than once.
+        """
+        self.away = False
+        for attempt in itertools.count():
+            try:
+                await work()
+            except OperationalError as error:
+                if not _away(error):
+                    raise Unavailable(f"the database does not work: {_said(error)}") from error
+                self.away = True
+                _log.transition("database", "is away, will retry", bad=True)
+                await asyncio.sleep(pause(attempt, base=0.25, cap=_AWAY_CAP_SECONDS))
+            else:
+                break
+        if self.away:
+            self.away = False
+            _log.transition("database", "is there")
 
     async def __aexit__(self, *exception: object) -> None:
         self._writer.shutdown()
