@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import os
 import signal
 import subprocess
@@ -37,6 +38,7 @@ from support.modality import (
     NAME,
     association,
     ct_slice,
+    elements,
     pixels,
     series,
     storescu,
@@ -108,6 +110,12 @@ def site(place: Lab) -> Site:
     return Site(hub, box, port, clinic_people(box).of(Role.DOCTOR), hub_people(hub).of(Role.ADMIN))
 
 
+@pytest.fixture(scope="module")
+def noisy(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Files of a series: sent again, they are the same."""
+    return series(tmp_path_factory.mktemp("noisy"), 12)
+
+
 def uid(path: Path) -> str:
     return str(pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID)
 
@@ -137,10 +145,9 @@ def test_a_stranger_is_refused_shown_within_a_second_and_admitted_by_one_click(s
 
 
 def test_packaged_images_and_a_noisy_series_arrive_pixel_for_pixel(
-    site: Site, tmp_path: Path
+    site: Site, noisy: list[Path]
 ) -> None:
-    files = [Path(str(get_testdata_file(name))) for name in PACKAGED]
-    files += series(tmp_path, 12)
+    files = [Path(str(get_testdata_file(name))) for name in PACKAGED] + noisy
     hashes = {uid(path): pixels(path.read_bytes()) for path in files}
     assert len(set(hashes.values())) == len(files)  # no two slices are equal
     assert storescu(site.port, files).good == files
@@ -194,6 +201,36 @@ def test_pictures_and_originals_for_those_who_may(site: Site) -> None:
     assert expert.get(f"/studies/{study.id}").status == 404  # on no case with it
     assert expert.get(f"{address}/original").status == 404
     assert expert.post(f"/studies/{study.id}/teaching", {}).status == 404
+
+
+def test_what_storescu_sent_comes_out_by_wado_with_every_element(
+    site: Site, noisy: list[Path]
+) -> None:
+    assert storescu(site.port, noisy).good == noisy
+    wait_until("all of it at the hub", lambda: site.safe() >= {uid(path) for path in noisy})
+    first = pydicom.dcmread(noisy[0])
+    study = f"/dicomweb/studies/{first.StudyInstanceUID}"
+    at_hub, at_box = site.admin.caller, site.doctor.caller
+    series_path = f"{study}/series/{first.SeriesInstanceUID}"
+    for caller in (at_hub, at_box):
+        reply = caller.get(f"{series_path}/metadata", Accept="application/dicom+json")
+        assert reply.status == 200
+        named = [one["00080018"]["Value"][0] for one in json.loads(reply.body)]
+        assert named == [uid(path) for path in noisy]
+    for path in noisy:
+        image = f"{series_path}/instances/{uid(path)}"
+        for accept in ("application/dicom; transfer-syntax=*", "application/dicom"):
+            reply = at_hub.get(image, Accept=accept)
+            assert reply.status == 200
+            assert elements(reply.body) == elements(path.read_bytes())
+        frames = [
+            caller.get(f"{image}/frames/1", Accept="application/octet-stream").body
+            for caller in (at_hub, at_box)
+        ]
+        assert frames == [pydicom.dcmread(path).PixelData] * 2
+    assert at_box.get(image).status == 404  # copies are given out by the hub
+    for nobody in (hub_people(site.hub).of(Role.EXPERT), clinic_people(site.box).of(Role.ADMIN)):
+        assert nobody.caller.get(f"{series_path}/metadata").status in (403, 404)
 
 
 def test_one_uid_twice_is_kept_once_if_identical_and_side_by_side_if_not(

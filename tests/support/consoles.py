@@ -17,6 +17,9 @@ from lianzhen_protocol.accounts import TWO_FACTORS, Role, totp_code
 PASSWORD = "four cats on a roof"
 
 
+_BYTES = ("image/", "application/dicom", "application/octet-stream", "application/zip")
+
+
 class Reply(NamedTuple):
     """Status, lower-case headers, and the body: decoded where it is JSON."""
 
@@ -59,9 +62,7 @@ class Caller:
             self.cookies[name] = text
         found = {key.lower(): text for key, text in answer.headers.items()}
         is_json = "json" in found.get("content-type", "")
-        if found.get("content-type", "").startswith(
-            ("image/", "application/dicom", "application/zip")
-        ):
+        if found.get("content-type", "").startswith(_BYTES):
             return Reply(answer.status, found, content)
         return Reply(answer.status, found, json.loads(content) if is_json else content.decode())
 

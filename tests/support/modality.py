@@ -152,6 +152,28 @@ def pixels(file: bytes) -> str:
     return hashlib.sha256(pydicom.dcmread(io.BytesIO(file)).PixelData).hexdigest()
 
 
+def elements(file: bytes) -> dict[str, str]:
+    """Hash of each element that is not private, also within sequences, by its place; and of the
+    pixels. How a file encodes them is not in it."""
+    found: dict[str, str] = {}
+
+    def walk(items: Dataset, path: str) -> None:
+        for element in items:
+            if element.tag.is_private:
+                continue
+            place = f"{path}{element.tag}"
+            if element.VR == "SQ":
+                for number, item in enumerate(element.value):
+                    walk(item, f"{place}/{number}/")
+                continue
+            value = element.value
+            content = value if isinstance(value, bytes) else repr(value).encode()
+            found[place] = hashlib.sha256(content).hexdigest()
+
+    walk(pydicom.dcmread(io.BytesIO(file)), "")
+    return found
+
+
 class Answer(NamedTuple):
     """What came back for a C-STORE."""
 
