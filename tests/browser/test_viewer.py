@@ -265,7 +265,10 @@ def test_an_ultrasound_is_in_colour(clinic_page: Pages, seen: Seen, size: str) -
             pane.locator("canvas").evaluate(
                 """(canvas) => {
                   const {width, height} = canvas;
-                  const {data} = canvas.getContext('2d').getImageData(0, 0, width, height);
+                  const copy = new OffscreenCanvas(width, height);
+                  const context = copy.getContext('2d', { willReadFrequently: true });
+                  context.drawImage(canvas, 0, 0);
+                  const {data} = context.getImageData(0, 0, width, height);
                   let found = 0;
                   for (let at = 0; at < data.length; at += 4) {
                     found += Math.abs(data[at] - data[at + 2]) > 60 ? 1 : 0;
