@@ -130,6 +130,8 @@ def test_every_form_carries_its_id() -> None:
 
 
 ELSEWHERE = {
+    "imaging.key": "a key image is one or is none, by what was said last",
+    "imaging.test": "it only calls a modality back",
     "opinions.cancel": "a print job ends once",
     "opinions.sign": "an opinion is its bytes",
     "people.check": "it only says what an ID number says",
