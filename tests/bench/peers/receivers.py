@@ -99,8 +99,9 @@ class Receiver:
 def _delayed(delay_ms: int) -> list[str]:
     if not delay_ms:
         return []
-    late = f"inject=fsync,fdatasync:delay_exit={delay_ms * 1000}"
-    return ["strace", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-e", late]
+    calls = "fsync,fdatasync"
+    late = ["-e", f"trace={calls}", "-e", f"inject={calls}:delay_exit={delay_ms * 1000}"]
+    return ["strace", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", *late]
 
 
 class Ours(Receiver):
