@@ -43,6 +43,10 @@ PAGE_BYTES: Final = 4 << 20
 MAX_BODY_BYTES: Final = 1 << 30
 MAX_META_BYTES: Final = 96 << 10
 _BODY_AT: Final = HEAD_BYTES + 1 + NONCE_BYTES
+_MOST_SYNCS: Final = 4
+"""At once on a segment, so that who has just missed one need not wait for it. One, where the page
+cache is written from: there a failure is told to a single sync, and may be another record's.
+"""
 _KEPT_PAGES: Final = 1 << 20
 """Of a page's memory that stays when a larger record is done."""
 
@@ -79,8 +83,13 @@ class Segment:
         self.path, self.number, self.size, self.end, self.users = path, 0, size, BLOCK, 0
         self.nonce = secrets.token_bytes(16)
         self.key, wrapped = new_data_key(keys, OWNER, self.nonce)
+        self.written = self.begun = self.synced = self.syncs = 0
+        """Records: written, those that the last sync to begin is for, synced; and syncs now."""
+        self.error: OSError | None = None
         flags = os.O_RDWR | os.O_CREAT
         self.descriptor = open_direct(path, flags) if size else os.open(path, flags, 0o600)
+        direct = fcntl.fcntl(self.descriptor, fcntl.F_GETFL) & os.O_DIRECT
+        self.most_syncs = _MOST_SYNCS if direct else 1
         try:
             fcntl.flock(self.descriptor, fcntl.LOCK_SH)
             block = memoryview(mmap.mmap(-1, BLOCK))
@@ -147,10 +156,7 @@ class SegmentLog:
         self._lock = threading.Condition()
         self._spares = Spares(folder, segment_bytes, spares, self.disk.pwrite, self._left)
         self._current: Segment | None = None
-        self._dirty: set[Segment] = set()
-        self._written = self._synced = 0
-        self._syncing = False
-        self._failed: dict[int, OSError] = {}
+        self._written = 0
 
     def append(self, meta: bytes, body: bytes, *, held: bool = False) -> Place:
         """Keep a record that is whole; it is durable when this returns.
@@ -270,38 +276,38 @@ class SegmentLog:
         return made
 
     def _commit(self, segment: Segment) -> None:
-        """Wait for a sync that began after this thread's write ended, or lead one."""
+        """Wait for a sync that began after this thread's write ended, or make one."""
         with self._lock:
             self._written += 1
-            ticket = self._written
-            self._dirty.add(segment)
-            while self._synced < ticket:
-                if self._syncing:
+            segment.written += 1
+            ticket = segment.written
+            while segment.synced < ticket and segment.error is None:
+                if segment.begun >= ticket or segment.syncs >= segment.most_syncs:
                     self._lock.wait()
                 else:
-                    self._lead()
-            if (error := self._failed.get(segment.number)) is not None:
-                raise error
+                    self._sync(segment)
+            if segment.error is not None:
+                raise segment.error
 
-    def _lead(self) -> None:
-        """Sync all that was written to; the lock is free meanwhile, and held again at the end."""
-        self._syncing, target = True, self._written
-        dirty, self._dirty = self._dirty, set()
+    def _sync(self, segment: Segment) -> None:
+        """Sync all that was written to it; the lock is free meanwhile, and held at the end."""
+        target = segment.begun = segment.written
+        segment.syncs += 1
         self._lock.release()
-        errors: dict[Segment, OSError] = {}
+        failure: OSError | None = None
         try:
-            for segment in dirty:
-                try:
-                    self.disk.fdatasync(segment.descriptor)
-                except OSError as error:
-                    errors[segment] = error
+            self.disk.fdatasync(segment.descriptor)
+        except OSError as error:
+            failure = error
         finally:
             self._lock.acquire()
-        for segment, failure in errors.items():
-            self._failed[segment.number] = failure
+            segment.syncs -= 1
+            self._lock.notify_all()
+        if failure is None:
+            segment.synced = max(segment.synced, target)
+        else:
+            segment.error = failure
             self._leave(segment)
-        self._syncing, self._synced = False, target
-        self._lock.notify_all()
 
 
 class Draft:

@@ -10,7 +10,7 @@
 1. A record counts if the crc of its header, the segment's nonce and its own offset fit, and both
    sealed parts open. A reader believes nothing else, so what a crash tore is as if never written.
 2. ``append`` returns when the record was written and a *later* fdatasync of its segment returned
-   without error. Whoever finds no sync under way leads one for all that are written by then.
+   without error. Whoever finds none under way that is for him too makes one, a few at once.
 3. After a failed sync the segment is left as it is: the kernel may have dropped what it could not
    write. After a restart too, appending goes on in a new one, never behind a possibly torn tail.
 4. Overwriting blocks that were really written changes no metadata: a sync is the data and one
