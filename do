@@ -207,7 +207,7 @@ case $verb in
   lint) setup dev python3-venv; lint ;;
   web) setup runtime python3-venv ;;
   bench) bench "$@" ;;
-  soak) setup dev "${runtime_packages[@]}" "${test_packages[@]}" rabbitmq-server
+  soak) setup dev "${runtime_packages[@]}" "${test_packages[@]}" rabbitmq-server orthanc orthanc-dicomweb
     [[ " $*" == *" tests/soak/"* ]] || set -- tests/soak "$@"
     exec python -m pytest "$@" ;;
   clean) clean ;;
