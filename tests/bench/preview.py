@@ -112,14 +112,22 @@ class Screen:
         self._page, self._reader, self._port = page, reader, port
         self.fetched: dict[str, float] = {}
         self.bytes = 0
+        self._study = ""
+        self._ids: dict[str, str] = {}
+        """Keys of images by SOP Instance UID."""
         self.known = 0.0
         """When the hub knew of the study."""
         page.on("response", self._came)
 
     def _came(self, answer: Response) -> None:
-        if "/preview" in answer.url and answer.status == 200:
+        if answer.status != 200:
+            return
+        if "/preview" in answer.url:
             self.fetched.setdefault(answer.url.split("/")[-2], time.monotonic())
             self.bytes += int(answer.headers.get("content-length", 0))
+        elif "/frames/" in answer.url:  # as it was sent: then its preview is asked for no more
+            uid = answer.url.split("/instances/")[1].split("/")[0]
+            self.fetched.setdefault(self._ids.get(uid, uid), time.monotonic())
 
     def first(self) -> float:
         """Wait until the hub knows of a study, open it, and until the viewer has painted."""
@@ -132,6 +140,7 @@ class Screen:
             [{"name": name, "value": text, "url": address} for name, text in cookies.items()]
         )
         self.known = time.monotonic()
+        self._study = rows[0]["id"]
         self._page.goto(f"{address}/studies/{rows[0]['id']}")
         picture = self._page.locator("lz-viewer img.first, .pane[data-phase=ready] canvas").first
         picture.wait_for(state="attached", timeout=300_000)
@@ -141,6 +150,13 @@ class Screen:
     def all(self, count: int) -> float:
         """Until the pictures of all slices are in the browser."""
         began = time.monotonic()
+        while len(self._ids) < count:
+            found = self._reader.caller.get(f"/studies/{self._study}/series").body["study"]
+            pictures = [one for series in found["series"] for one in series["pictures"]]
+            self._ids = {one["uid"]: one["id"] for one in pictures}
+        for uid, name in self._ids.items():
+            if (at := self.fetched.pop(uid, None)) is not None:
+                self.fetched[name] = min(at, self.fetched.get(name, at))
         while len(self.fetched) < count:
             self._page.wait_for_timeout(50)
             if time.monotonic() - began > 400:
