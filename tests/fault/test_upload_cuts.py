@@ -34,6 +34,7 @@ class Sent(NamedTuple):
     """A chunk on its way; ``answered`` with where the hub is then, or not at all."""
 
     path: str
+    whole: int
     offset: int
     size: int
     answered: int | None
@@ -57,8 +58,10 @@ class Witness:
                 reached = await call(self_, method, path, headers, chunk or None)
             finally:
                 if method == "PATCH":
-                    offset = int(headers["Upload-Offset"])
-                    self.sent.append(Sent(path, offset, len(chunk), reached))
+                    whole, offset = (
+                        int(headers[f"Upload-{name}"]) for name in ("Length", "Offset")
+                    )
+                    self.sent.append(Sent(path, whole, offset, len(chunk), reached))
             return reached
 
         with patch.context() as patched:
@@ -164,7 +167,10 @@ async def test_a_study_cut_at_any_byte_resumes(
     print(f"seed {seed}: {len(again)} chunks were cut, {sum(again)} bytes went again")
     assert len(again) >= 3
     assert max(again) <= CHUNK
-    assert sum(one.size for one in witness.sent) == sum(map(len, contents.values())) + sum(again)
+    wholes = {one.path: one.whole for one in witness.sent if one.size}
+    assert len(wholes) == len(contents)
+    assert sum(wholes.values()) < sum(map(len, contents.values())), "they go packed"
+    assert sum(one.size for one in witness.sent) == sum(wholes.values()) + sum(again)
     assert sites.parts() == []
 
 

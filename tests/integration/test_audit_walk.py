@@ -32,6 +32,8 @@ ELSEWHERE = {
     "/opinions/{id}/print": "tests/integration/test_printing.py",
     "/printing/{id}/again": "tests/integration/test_printing.py",
     "/settlements/{id}/reverse": "tests/unit/hub_money/test_settlement.py",
+    "/studies/{id}/teaching": "tests/integration/test_images.py",
+    "/studies/{id}/{image}/key": "tests/integration/test_images.py",
     "/tray/{id}/join": "tests/unit/people",
     "/tray/{id}/unjoin": "tests/unit/people",
 }
@@ -106,6 +108,9 @@ def walk(site: Site) -> Walk:
     case = made.do("/patients/{id}/consultations", request, "change", id=one)["id"]  # triage's
     made.do("/consultations/{id}", request | {"complaint": "胸闷"}, "change", id=case)
     made.do("/consultations/{id}/cancel", {"reason": "好转"}, "decide", id=case)
+    ordered = {"modality": "US", "procedure": "腹部超声"}
+    order = made.do("/patients/{id}/orders", ordered, "create", id=one)["id"]
+    made.do("/orders/{id}/cancel", {"why": "已在外院做过"}, "remove", id=order)
     return made
 
 

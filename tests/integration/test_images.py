@@ -32,7 +32,7 @@ from lianzhen_protocol.imaging import SAFE, Instance, Study
 from lianzhen_protocol.orders import accession
 from lianzhen_runtime.keys import FileKeys
 from support.commitment import Modality, uids
-from support.consoles import Caller, Person, clinic_people, hub_people
+from support.consoles import Caller, People, Person, clinic_people, hub_people
 from support.modality import (
     DCMTK,
     NAME,
@@ -58,8 +58,16 @@ class Site:
     hub: HubProgram
     box: BoxProgram
     port: int
-    doctor: Person
-    admin: Person
+    clinic: People
+    centre: People
+
+    @property
+    def doctor(self) -> Person:
+        return self.clinic.of(Role.DOCTOR)
+
+    @property
+    def admin(self) -> Person:
+        return self.centre.of(Role.ADMIN)
 
     def at_hub(self) -> list[Instance]:
         """Every image that the hub has announced, by its own tables."""
@@ -107,7 +115,7 @@ def site(place: Lab) -> Site:
     hub = place.hub().start().wait()
     box = place.box("BOX-1", dicom_port=port).start()
     box.enrol(hub)
-    return Site(hub, box, port, clinic_people(box).of(Role.DOCTOR), hub_people(hub).of(Role.ADMIN))
+    return Site(hub, box, port, clinic_people(box), hub_people(hub))
 
 
 @pytest.fixture(scope="module")
@@ -194,10 +202,10 @@ def test_pictures_and_originals_for_those_who_may(site: Site) -> None:
     for copy in copies:
         assert copy.headers["content-type"] == "application/dicom"
         assert hashlib.sha256(copy.body).hexdigest() == image["sha256"]
-    stranger = clinic_people(site.box).of(Role.PHARMACIST).caller
+    stranger = site.clinic.of(Role.PHARMACIST).caller
     assert stranger.get(f"/studies/{study.id}/{image['id']}/preview").status == 403
     assert admin.get(f"/studies/{study.id}/{'0' * 32}/preview").status == 404
-    expert = hub_people(site.hub).of(Role.EXPERT).caller
+    expert = site.centre.of(Role.EXPERT).caller
     assert expert.get(f"/studies/{study.id}").status == 404  # on no case with it
     assert expert.get(f"{address}/original").status == 404
     assert expert.post(f"/studies/{study.id}/teaching", {}).status == 404
@@ -229,7 +237,7 @@ def test_what_storescu_sent_comes_out_by_wado_with_every_element(
         ]
         assert frames == [pydicom.dcmread(path).PixelData] * 2
     assert at_box.get(image).status == 404  # copies are given out by the hub
-    for nobody in (hub_people(site.hub).of(Role.EXPERT), clinic_people(site.box).of(Role.ADMIN)):
+    for nobody in (site.centre.of(Role.EXPERT), site.clinic.of(Role.ADMIN)):
         assert nobody.caller.get(f"{series_path}/metadata").status in (403, 404)
 
 
@@ -325,6 +333,16 @@ def test_a_study_goes_out_for_teaching_without_its_patient(site: Site, tmp_path:
     assert taught(page, us)[0] == []
     images, said = taught(page, us, burned_in=True)
     assert (len(images), "1 images; 0 were left out" in said) == (1, True)
+    noted = [(row["action"], row["subject"]) for row in page.get("/audit").body["rows"]]
+    assert ("export", f"study/{ct.id}") in noted
+
+
+def test_a_mark_on_a_key_image_is_in_the_audit_log(site: Site) -> None:
+    image = next(one for one in site.at_hub() if one.modality == "CT")
+    address = f"/studies/{image.study}/{image.id}/key"
+    assert site.doctor.caller.post(address, {"frame": 1, "keyed": True}).status == 200
+    rows = site.clinic.of(Role.ADMIN).caller.get("/audit").body["rows"]
+    assert ("change", f"instance/{image.id}") in [(row["action"], row["subject"]) for row in rows]
 
 
 def test_nothing_of_it_lies_in_clear(site: Site) -> None:
@@ -379,7 +397,7 @@ def test_worklist_and_commitment_of_the_real_programs_and_a_request_outlives_the
     site: Site, tmp_path: Path
 ) -> None:
     page, port = site.doctor.caller, str(site.port)
-    patient = registered(clinic_people(site.box))
+    patient = registered(site.clinic)
     wanted = {"modality": "US", "procedure": "腹部超声"}
     made = page.post(f"/patients/{patient}/orders", wanted).body["id"]
     (order,) = page.get(f"/patients/{patient}/orders").body["orders"]
