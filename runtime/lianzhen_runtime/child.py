@@ -27,6 +27,14 @@ def still_ours(command: Sequence[str]) -> list[str]:
     return ["/bin/sh", "-c", _IF_STILL_OURS, str(os.getpid()), *command]
 
 
+def dying_with_us(command: Sequence[str]) -> list[str]:
+    """Words that run ``command`` until it ends, or we do, also while it is stopped. Unavailable."""
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        raise Unavailable("setpriv is not installed; install the package util-linux")
+    return [setpriv, "--pdeathsig", "KILL", "--", *still_ours(command)]
+
+
 class ChildDied(OSError):
     """It ended, though nobody asked it to. A supervisor starts it again."""
 
@@ -54,11 +62,8 @@ class Child:
 
     async def run(self) -> None:
         """Hold the child until it dies; cancelled, end it."""
-        setpriv = shutil.which("setpriv")
-        if setpriv is None:
-            raise Unavailable("setpriv is not installed; install the package util-linux")
         self._process = process = await asyncio.create_subprocess_exec(
-            *(setpriv, "--pdeathsig", "KILL", "--", *still_ours(self._command)),
+            *dying_with_us(self._command),
             env=self._environment,
             start_new_session=True,  # a Ctrl-C at the parent is for the parent
             stdin=asyncio.subprocess.DEVNULL,

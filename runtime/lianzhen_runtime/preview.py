@@ -26,7 +26,7 @@ from typing import Any, BinaryIO, Final
 import msgspec
 
 from lianzhen_protocol.imaging import cine_frames
-from lianzhen_runtime.child import own_command
+from lianzhen_runtime.child import dying_with_us, own_command
 from lianzhen_runtime.log import Log
 
 from .deidentify import NotCleaned, Plan, deidentify
@@ -169,7 +169,8 @@ class PreviewWorker:
     @staticmethod
     async def _start() -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
-            *own_command("lianzhen_runtime.preview"),
+            # The end of its input alone would not end one that is held.
+            *dying_with_us(own_command("lianzhen_runtime.preview")),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,  # decoders write what they like

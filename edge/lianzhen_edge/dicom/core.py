@@ -1,15 +1,17 @@
 """Asking the core: what only it knows is behind its control socket, one question a connection."""
 
 import http.client
-import socket
 from pathlib import Path
 from typing import Final, TypeVar
 
 import msgspec
 
+from lianzhen_runtime.unix import UnixConnection
+
 from .dimse import PROCESSING_FAILURE, Refusal
 
-_SECONDS: Final = 30.0
+SECONDS: Final = 30.0
+"""For an answer of the core."""
 _Answer = TypeVar("_Answer")
 
 
@@ -41,7 +43,7 @@ class Core:
 
     def ask(self, target: str, kind: type[_Answer], said: object = None) -> _Answer:
         """GET, or POST of ``said`` as JSON; CoreRefused if it will not, CoreAway if it cannot."""
-        connection = CoreConnection(self._control)
+        connection = UnixConnection(self._control, SECONDS)
         try:
             method = "GET" if said is None else "POST"
             connection.request(method, target, None if said is None else msgspec.json.encode(said))
@@ -57,17 +59,3 @@ class Core:
             problem = msgspec.json.decode(body, type=_Problem)
             raise CoreRefused(answer.status, problem.code, problem.detail)
         return msgspec.json.decode(body, type=kind)
-
-
-class CoreConnection(http.client.HTTPConnection):
-    """HTTP over the control socket."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__("core", timeout=_SECONDS)
-        self._path = path
-
-    def connect(self) -> None:
-        """Open it."""
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))

@@ -11,9 +11,10 @@ import msgspec
 
 from lianzhen_runtime import log
 from lianzhen_runtime.retry import pause
+from lianzhen_runtime.unix import UnixConnection
 
 from .arrival import Called, Kept
-from .core import CoreConnection
+from .core import SECONDS
 
 _WAITING_NOTICES: Final = 1000
 _TOLD_TOGETHER: Final = 64
@@ -36,7 +37,7 @@ class Notices:
     def __init__(self, control: Path) -> None:
         self._control = control
         self._queue: queue.Queue[Kept | Called] = queue.Queue(_WAITING_NOTICES)
-        self._connection: CoreConnection | None = None
+        self._connection: UnixConnection | None = None
         threading.Thread(target=self._run, name="notices", daemon=True).start()
 
     def tell(self, notice: Kept | Called) -> None:
@@ -82,7 +83,7 @@ class Notices:
 
     def _heard(self, target: str, body: bytes) -> bool:
         try:
-            self._connection = self._connection or CoreConnection(self._control)
+            self._connection = self._connection or UnixConnection(self._control, SECONDS)
             self._connection.request("POST", target, body)
             answer = self._connection.getresponse()
             answer.read()

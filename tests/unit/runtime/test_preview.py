@@ -1,6 +1,8 @@
 """Previews of real images, and a worker that outlives what hostile ones do to it."""
 
 import io
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from PIL import Image
 from pydicom.data import get_testdata_file
 
+from lab import wait_until
 from lianzhen_protocol.imaging import cine_frames
 from lianzhen_runtime import preview
 from lianzhen_runtime.preview import WINDOWS, NoPreview, PreviewWorker, frame_of, render
@@ -169,3 +172,27 @@ async def test_the_worker_goes_on_after_a_bad_image_and_comes_back_when_it_was_k
     monkeypatch.setattr(preview, "TIMEOUT_SECONDS", 0.0)
     with pytest.raises(NoPreview, match="decoder failed"):
         await worker.render(good)
+
+
+CORE = """
+import asyncio, pathlib
+from lianzhen_runtime.preview import PreviewWorker
+async def main():
+    worker = PreviewWorker()
+    await worker.render(pathlib.Path({image!r}).read_bytes())
+    worker.hold()
+    print(worker._process.pid, flush=True)
+    await asyncio.sleep(60)
+asyncio.run(main())
+"""
+
+
+def test_a_worker_that_is_held_ends_with_a_core_that_is_killed() -> None:
+    """A stopped process reads no end of its input, and would stay for ever."""
+    program = CORE.format(image=str(get_testdata_file("CT_small.dcm")))
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as core:
+        assert core.stdout is not None
+        worker = Path("/proc") / core.stdout.readline().decode().strip()
+        assert worker.exists()
+        core.kill()
+    wait_until("the worker's end", lambda: not worker.exists())
