@@ -113,6 +113,7 @@ class Reports:
 
     def _run(self) -> None:
         while not self._ended.wait(_DUE_SECONDS):
+            due: list[Decided] = []
             try:
                 due = self._core.ask("/dicom/commitments", list[Decided])
                 for each in due:
