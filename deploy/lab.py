@@ -24,7 +24,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 PATIENCE_SECONDS = 120.0
-_OUR_PORTS = (12_000, 32_000)
+_OUR_PORTS, _A_WORKERS, _WORKERS = 12_000, 5_000, 4
+"""Ports of ours, and how many of them belong to each of the processes that tests run in."""
+_given: set[int] = set()
 _POSTGRES = Path("/usr/lib/postgresql")
 _SCRIPTS = Path(sys.executable).parent
 
@@ -45,18 +47,23 @@ def wait_until(what: str, holds: Callable[[], bool], seconds: float = PATIENCE_S
 
 def free_ports(count: int) -> list[int]:
     """Ports that nobody listens on now, below those that the kernel gives to outgoing connections:
-    one of these may be taken before its program has started.
+    one of these may be taken before its program has started. None is given twice.
     """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _WORKERS
+    first = _OUR_PORTS + worker * _A_WORKERS
     with contextlib.ExitStack() as stack:
         found: list[int] = []
         while len(found) < count:
             opened = stack.enter_context(socket.socket())
-            port = random.randrange(*_OUR_PORTS)  # noqa: S311 - nothing secret
+            port = random.randrange(first, first + _A_WORKERS)  # noqa: S311 - nothing secret
+            if port in _given:
+                continue
             try:
                 opened.bind(("127.0.0.1", port))
             except OSError:
                 continue
             found.append(port)
+            _given.add(port)
         return found
 
 
