@@ -22,11 +22,12 @@ from typing import Any, Final
 import msgspec
 import zstandard
 
+from lianzhen_protocol.dicomset import EXPLICIT, IMPLICIT, PIXELS
+
 MAX_BYTES: Final = 256 << 20
 """Of a file that is packed: it is there several times meanwhile."""
 _MAGIC: Final = b"LZP1"
-_PLAIN: Final = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1"})
-_PIXELS: Final = 0x7FE00010
+_PLAIN: Final = frozenset({IMPLICIT, EXPLICIT})
 _WORTH: Final = 0.95
 _LEVEL: Final = 9
 _MAX_FRAMES: Final = 1 << 16
@@ -120,7 +121,7 @@ def _pixels_of(file: bytes) -> tuple[Any, int, int]:
     image = dcmread(io.BytesIO(file))
     if str(image.file_meta.TransferSyntaxUID) not in _PLAIN:
         raise NotPacked("compressed already")
-    element: Any = image.get_item(_PIXELS) if _PIXELS in image else None
+    element: Any = image.get_item(PIXELS) if PIXELS in image else None
     if not isinstance(getattr(element, "value", None), bytes):
         raise NotPacked("no pixels")
     return image, element.value_tell, len(element.value)

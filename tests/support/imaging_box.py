@@ -9,12 +9,12 @@ from typing import Any
 
 import msgspec
 
-from lianzhen_edge.dicom.arrival import Arrival, part10
+from lianzhen_edge.dicom.arrival import Arrival
+from lianzhen_edge.dicom.elements import Walk
 from lianzhen_edge.dicom.imaging import Imaging
 from lianzhen_edge.dicom.room import ImageShare
 from lianzhen_edge.dicom.segment_log import SegmentLog
 from lianzhen_edge.dicom.segments import BLOCK, Place
-from lianzhen_edge.dicom.storage import read_arrival
 from lianzhen_edge.dicom.upload import Line
 from lianzhen_edge.journal.journal import Journal
 from lianzhen_edge.meanings import MEANINGS
@@ -24,10 +24,17 @@ from lianzhen_runtime.child import Child
 from lianzhen_runtime.keys import FileKeys
 from lianzhen_runtime.web.live import Live
 
-from .modality import ct_slice, data_set
+from .modality import ct_slice, data_set, part10
 
 NODE = NodeId("n0123456789ab")
 CT, EXPLICIT = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.2.1"
+
+
+def indexed(content: bytes) -> dict[int, bytes]:
+    """What the scp says of a data set."""
+    walk = Walk(EXPLICIT)
+    walk.feed(content)
+    return walk.end()
 
 
 class ImagingBox:
@@ -73,7 +80,7 @@ class ImagingBox:
             transfer_syntax=EXPLICIT,
             sha256=hashlib.sha256(file).hexdigest(),
             size=len(file),
-            fields={} if status else read_arrival(CT, uid, EXPLICIT, content),
+            fields={} if status else indexed(content),
             status=status,
             comment="cut off" if status else "",
         )

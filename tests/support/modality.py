@@ -25,6 +25,8 @@ from pynetdicom import AE
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
+from lianzhen_edge.dicom.arrival import part10_head
+
 NAME = "测试^患者"
 
 DCMTK = Path("/usr/bin")
@@ -145,6 +147,11 @@ def data_set(found: Dataset) -> bytes:
     out = io.BytesIO()
     pydicom.dcmwrite(out, found, implicit_vr=False, little_endian=True, enforce_file_format=False)
     return out.getvalue()
+
+
+def part10(sop_class: str, sop_uid: str, transfer_syntax: str, content: bytes) -> bytes:
+    """The file that the box makes of a data set."""
+    return part10_head(sop_class, sop_uid, transfer_syntax) + content
 
 
 def pixels(file: bytes) -> str:

@@ -62,18 +62,17 @@ class BoxArchive:
 
     async def looked(self, visit: Visit, images: list[Instance]) -> None:
         """Somebody looks at them: in the audit log before they leave, once for a sitting."""
-        actor, now_ms = visit.actor.id, self._box.clock.now_ms
-        subjects = sorted({f"{Study.SHEET}/{image.study}" for image in images})
-        new = [one for one in subjects if not self._looks.again(actor, one, now_ms, quiet=True)]
+        actor = visit.actor.id
 
-        def work(book: "Book") -> None:
-            for subject in new:
-                book.audit(actor, "read", subject)
+        async def write(new: list[str]) -> None:
+            def work(book: "Book") -> None:
+                for subject in new:
+                    book.audit(actor, "read", subject)
 
-        if new:
             await self._box.journal.transact(work)
-        for one in new:
-            self._looks.noted(actor, one, now_ms)
+
+        subjects = sorted({f"{Study.SHEET}/{image.study}" for image in images})
+        await self._looks.note(actor, subjects, self._box.clock.now_ms, write, quiet=True)
 
     async def taken(self, visit: Visit, images: list[Instance]) -> None:
         """No copies are given out here."""

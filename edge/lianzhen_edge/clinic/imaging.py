@@ -26,7 +26,7 @@ from lianzhen_protocol.imaging import (
     Study,
     images_of,
 )
-from lianzhen_protocol.key_images import ImageKeyed, keys_of
+from lianzhen_protocol.key_images import keys_of
 from lianzhen_protocol.orders import RUNNING, Step
 from lianzhen_protocol.people import Patient
 from lianzhen_protocol.sheets import Sheets
@@ -232,15 +232,7 @@ class _Pages:
         wanted, actor, image = await visit.form(Keyed), visit.actor, self._image(visit)
 
         def work(book: Book) -> None:
-            body = ImageKeyed(
-                instance=image.id,
-                frame=wanted.frame,
-                keyed=wanted.keyed,
-                by=actor.id,
-                by_name=actor.name,
-                keyed_ms=book.now_ms,
-            )
-            book.write(STREAM, body)
+            book.write(STREAM, wanted.body(image, actor, book.now_ms))
             book.audit(actor.id, "change", f"{Instance.SHEET}/{image.id}")
 
         await self._box.journal.transact(work)

@@ -81,14 +81,9 @@ _LONG = struct.Struct("<HH2sHL")
 _SHORT = struct.Struct("<HH2sH")
 
 
-def part10(sop_class: str, sop_uid: str, transfer_syntax: str, data_set: bytes) -> bytes:
-    """A DICOM file (PS3.10, 7.1) around a data set exactly as it came."""
-    return part10_head(sop_class, sop_uid, transfer_syntax) + data_set
-
-
 def part10_head(sop_class: str, sop_uid: str, transfer_syntax: str) -> bytes:
-    """What such a file begins with. It depends on nothing else, so the same image twice is the
-    same file.
+    """What a DICOM file (PS3.10, 7.1) has before its data set. It depends on nothing else, so the
+    same image twice is the same file.
     """
     elements = _LONG.pack(2, 1, b"OB", 0, 2) + b"\0\1"
     for number, uid in (

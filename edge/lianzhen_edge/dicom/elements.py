@@ -10,9 +10,17 @@ import zlib
 from enum import Enum, auto
 from typing import Final, NamedTuple
 
-IMPLICIT: Final = "1.2.840.10008.1.2"
-DEFLATED: Final = "1.2.840.10008.1.2.1.99"
-BIG_ENDIAN: Final = "1.2.840.10008.1.2.2"
+from lianzhen_protocol.dicomset import (
+    BIG_ENDIAN,
+    DEFLATED,
+    IMPLICIT,
+    ITEM,
+    ITEM_END,
+    LONG,
+    PIXELS,
+    SEQUENCE_END,
+    UNDEFINED,
+)
 
 CHARSET, SOP_CLASS, SOP_UID = 0x00080005, 0x00080016, 0x00080018
 STUDY_DATE, ACCESSION, MODALITY = 0x00080020, 0x00080050, 0x00080060
@@ -38,12 +46,7 @@ _WANTED: Final = frozenset(
 _MAX_VALUE: Final = 1024
 """Bytes of a value that are kept; the longest of these, a description, has 64 characters."""
 
-_LONG: Final = frozenset(
-    b"OB OD OF OL OV OW SQ UC UN UR UT SV UV".split()  # 4-byte lengths; PS3.5, 7.1.2
-)
-_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
-_PIXELS: Final = 0x7FE00010
-_UNDEFINED: Final = 0xFFFFFFFF
+_LONG: Final = frozenset(kind.encode() for kind in LONG)
 _MAX_DEPTH: Final = 32
 _MAX_INFLATED: Final = 1 << 30
 _INFLATED_PIECE: Final = 1 << 18
@@ -58,13 +61,6 @@ class _Element(NamedTuple):
     vr: bytes
     begin: int
     length: int
-
-
-def fields(data: bytes, transfer_syntax: str) -> dict[int, bytes]:
-    """The same as a `Walk` over one piece."""
-    walk = Walk(transfer_syntax)
-    walk.feed(data)
-    return walk.end()
 
 
 class Walk:
@@ -162,11 +158,11 @@ class _Walker:
 
     def _member(self, element: _Element) -> bool:
         within = self._within[-1]
-        if within is _Within.ITEM and element.tag == _ITEM_END:
+        if within is _Within.ITEM and element.tag == ITEM_END:
             self._leave(element)
         elif element.tag >> 16 == 0xFFFE:
             raise DataSetBroken(f"a delimiter out of place at byte {self._at}")
-        elif element.length == _UNDEFINED:
+        elif element.length == UNDEFINED:
             self._enter(element)
         elif within is _Within.ITEM or element.tag not in _WANTED or self._keep(element):
             self._at = element.begin + element.length
@@ -176,12 +172,12 @@ class _Walker:
 
     def _item(self, element: _Element) -> None:
         fragments = self._within[-1] is _Within.FRAGMENTS
-        if element.tag == _SEQUENCE_END:
+        if element.tag == SEQUENCE_END:
             self._leave(element)
-        elif element.tag != _ITEM or (fragments and element.length == _UNDEFINED):
+        elif element.tag != ITEM or (fragments and element.length == UNDEFINED):
             name = "fragment" if fragments else "item"
             raise DataSetBroken(f"no {name} at byte {self._at}")
-        elif element.length == _UNDEFINED:
+        elif element.length == UNDEFINED:
             self._within.append(_Within.ITEM)
             self._at = element.begin
         else:
@@ -190,7 +186,7 @@ class _Walker:
     def _enter(self, element: _Element) -> None:
         if len(self._within) > 2 * _MAX_DEPTH:
             raise DataSetBroken(f"sequences within sequences, more than {_MAX_DEPTH} deep")
-        if element.tag == _PIXELS or element.vr in (b"OB", b"OW"):
+        if element.tag == PIXELS or element.vr in (b"OB", b"OW"):
             self._within.append(_Within.FRAGMENTS)
         elif element.vr == b"UN" and self._explicit:
             self._within.append(_Within.UNKNOWN)

@@ -155,7 +155,6 @@ class Imaging:
         kinds = {kind for kind, _ in sheets}
         if Scanner.SHEET in kinds:
             self._write_admissions()
-        if Scanner.SHEET in kinds:
             self._live.tell_soon("modality")
         if kinds & {Study.SHEET, Instance.SHEET, KeyImage.SHEET, Held.SHEET}:
             self._live.tell_soon("imaging", CLINICAL)

@@ -3,19 +3,18 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
+from lianzhen_protocol.dicomset import BIG_ENDIAN, DEFLATED, EXPLICIT, IMPLICIT
+
 from .dimse import Context
 from .pdu import Answered, AssociateRequest, Proposed, Result
 
 VERIFICATION: Final = "1.2.840.10008.1.1"
 
-UNCOMPRESSED: Final = (
-    "1.2.840.10008.1.2.1",  # explicit little endian
-    "1.2.840.10008.1.2",  # implicit little endian
-)
+UNCOMPRESSED: Final = (EXPLICIT, IMPLICIT)
 TRANSFER_SYNTAXES: Final = (
     *UNCOMPRESSED,
-    "1.2.840.10008.1.2.2",  # explicit big endian
-    "1.2.840.10008.1.2.1.99",  # deflated
+    BIG_ENDIAN,
+    DEFLATED,
     "1.2.840.10008.1.2.5",  # RLE
     *(f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 57, 70)),  # JPEG
     *(f"1.2.840.10008.1.2.4.{number}" for number in (80, 81)),  # JPEG-LS

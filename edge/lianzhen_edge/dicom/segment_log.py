@@ -269,9 +269,7 @@ class SegmentLog:
                 raise
         except OSError as error:
             path.unlink(missing_ok=True)
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise LogFull("the disk is full: make room, then send it again") from error
-            raise LogFailed(f"no segment can be made: {error.strerror or error}") from error
+            raise failed(error, "no segment can be made") from error
         self._next += 1
         return made
 
@@ -438,8 +436,8 @@ def seal_page(
     page[end + len(tail) :] = bytes(len(page) - end - len(tail))  # no crumbs of another patient
 
 
-def failed(error: OSError) -> LogFull | LogFailed:
+def failed(error: OSError, what: str = "the medium refuses") -> LogFull | LogFailed:
     """What an error of the medium means to a sender."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return LogFull("the disk is full: make room, then send it again")
-    return LogFailed(f"the medium refuses: {error.strerror or error}")
+    return LogFailed(f"{what}: {error.strerror or error}")

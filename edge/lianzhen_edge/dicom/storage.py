@@ -42,18 +42,6 @@ class Held(Refusal):
     """Refused, and kept all the same, for a person to look at."""
 
 
-def read_arrival(
-    sop_class: str, sop_uid: str, transfer_syntax: str, data_set: bytes
-) -> dict[int, bytes]:
-    """The index values of a data set that is whole and is what its command says; or Held."""
-    walk = elements.Walk(transfer_syntax)
-    try:
-        walk.feed(data_set)
-    except elements.DataSetBroken as error:
-        raise Held(0xC000, str(error)) from error
-    return _fields(walk, sop_class, sop_uid)
-
-
 def _fields(walk: elements.Walk, sop_class: str, sop_uid: str) -> dict[int, bytes]:
     try:
         fields = walk.end()

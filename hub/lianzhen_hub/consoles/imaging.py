@@ -18,7 +18,7 @@ from lianzhen_protocol.accounts import Actor, Role
 from lianzhen_protocol.consultation import Consultation, State
 from lianzhen_protocol.errors import SealBroken
 from lianzhen_protocol.imaging import SAFE, Instance, Study, images_of
-from lianzhen_protocol.key_images import ImageKeyed, KeyImage, keys_of
+from lianzhen_protocol.key_images import KeyImage, keys_of
 from lianzhen_protocol.sheets import Sheets
 from lianzhen_runtime.errors import LianzhenError
 from lianzhen_runtime.measurements import MAX_BYTES, Report, reports_of
@@ -183,15 +183,7 @@ class _Pages:
 
         def work(page: HubPage) -> None:
             image = self._image(page, visit)
-            body = ImageKeyed(
-                instance=image.id,
-                frame=wanted.frame,
-                keyed=wanted.keyed,
-                by=actor.id,
-                by_name=actor.name,
-                keyed_ms=page.now_ms,
-            )
-            mark(page, image, body)
+            mark(page, image, wanted.body(image, actor, page.now_ms))
 
         await self._hub.transact(work)
         return visit.see_other(f"/studies/{visit.match('id')}")

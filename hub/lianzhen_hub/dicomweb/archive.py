@@ -96,13 +96,15 @@ class HubArchive:
 
     async def looked(self, visit: Visit, images: list[Instance]) -> None:
         """Somebody looks at them: in the audit log before they leave, once for a sitting."""
-        actor, now_ms = visit.actor.id, self._hub.now_ms()
+        actor = visit.actor.id
         subjects = sorted({f"{Study.SHEET}/{image.study}" for image in images})
-        new = [one for one in subjects if not self._looks.again(actor, one, now_ms, quiet=True)]
-        if new:
-            await self._note(actor, "read", new)
-        for one in new:
-            self._looks.noted(actor, one, now_ms)
+        await self._looks.note(
+            actor,
+            subjects,
+            self._hub.now_ms(),
+            lambda new: self._note(actor, "read", new),
+            quiet=True,
+        )
 
     async def taken(self, visit: Visit, images: list[Instance]) -> None:
         """Somebody takes copies: in the audit log before they leave, each time."""

@@ -5,32 +5,34 @@ where they lie; an element says at which bytes. Encoding: PS3.5, 7 and A; the fi
 """
 
 import struct
-import zlib
 from collections.abc import Sequence
 from functools import cache
 from typing import Final, Literal, NamedTuple
 
 from pydicom.datadict import dictionary_VR
 
+from lianzhen_protocol.dicomset import (
+    BIG_ENDIAN,
+    DEFLATED,
+    EXPLICIT,
+    IMPLICIT,
+    ITEM,
+    ITEM_END,
+    LONG,
+    PIXELS,
+    SEQUENCE_END,
+    UNDEFINED,
+    DeflatedBroken,
+    inflated,
+)
 from lianzhen_protocol.errors import ProtocolError
 
-IMPLICIT: Final = "1.2.840.10008.1.2"
-EXPLICIT: Final = "1.2.840.10008.1.2.1"
-DEFLATED: Final = "1.2.840.10008.1.2.1.99"
-BIG_ENDIAN: Final = "1.2.840.10008.1.2.2"
-
-PIXELS: Final = 0x7FE00010
 MAX_ELEMENTS: Final = 300_000
 MAX_DEPTH: Final = 24
 MAX_INFLATED: Final = 256 << 20
 _PREAMBLE: Final = 128
-_UNDEFINED: Final = 0xFFFFFFFF
-_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _TRANSFER_SYNTAX: Final = 0x00020010
 _REPRESENTATION: Final = 0x00280103
-_LONG: Final = frozenset(
-    {"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "UC", "UN", "UR", "UT", "SV", "UV"}
-)
 
 
 class DataSetUnreadable(ProtocolError):
@@ -91,14 +93,10 @@ def read(file: bytes) -> DataSet:
 
 
 def _inflated(data: bytes) -> bytes:
-    unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
-        plain = unpacker.decompress(data, MAX_INFLATED)
-    except zlib.error as error:
-        raise DataSetUnreadable("the deflated data set is damaged") from error
-    if not unpacker.eof:
-        raise DataSetUnreadable("the deflated data set was cut off, or inflates without end")
-    return plain
+        return inflated(data, MAX_INFLATED)
+    except DeflatedBroken as error:
+        raise DataSetUnreadable(str(error)) from error
 
 
 class _Walker:
@@ -127,7 +125,7 @@ class _Walker:
         """Read elements into ``found`` up to ``end``, or to the delimiter of their item."""
         while at < end:
             head = self._head(at)
-            if head.tag == _ITEM_END and depth:
+            if head.tag == ITEM_END and depth:
                 return head.begin
             if head.tag >> 16 == 0xFFFE:
                 raise DataSetUnreadable(f"a delimiter out of place at byte {at}")
@@ -138,10 +136,10 @@ class _Walker:
         self._left -= 1
         if self._left < 0:
             raise DataSetUnreadable(f"more than {MAX_ELEMENTS} elements")
-        if head.length == _UNDEFINED and (head.tag == PIXELS or head.vr in ("OB", "OW")):
+        if head.length == UNDEFINED and (head.tag == PIXELS or head.vr in ("OB", "OW")):
             fragments, after = self._fragments(head.begin, end)
             whole = head._replace(length=after - head.begin, fragments=fragments)
-        elif head.vr == "SQ" or head.length == _UNDEFINED:
+        elif head.vr == "SQ" or head.length == UNDEFINED:
             items, after = self._sequence(head, end, depth)
             whole = head._replace(vr="SQ", length=after - head.begin, items=items)
         else:
@@ -163,7 +161,7 @@ class _Walker:
             vr = self._data[at + 4 : at + 6].decode("ascii", "replace")
             if not (vr.isalpha() and vr.isupper()):
                 raise DataSetUnreadable(f"no value representation at byte {at + 4}")
-            if vr in _LONG:
+            if vr in LONG:
                 begin, length = at + 12, self._long.unpack_from(self._data, at + 8)[0]
             else:
                 begin, length = at + 8, self._short.unpack_from(self._data, at + 6)[0]
@@ -173,7 +171,7 @@ class _Walker:
 
     def _known(self, tag: int, vr: str, length: int) -> str:
         """What somebody who did not know an element wrote as UN has its own kind (CP-246)."""
-        if vr != "UN" or length == _UNDEFINED or tag >> 16 & 1:
+        if vr != "UN" or length == UNDEFINED or tag >> 16 & 1:
             return vr
         known = self._vr(tag)
         return "UN" if known == "SQ" else known
@@ -188,7 +186,7 @@ class _Walker:
         if depth >= MAX_DEPTH:
             raise DataSetUnreadable(f"sequences within sequences, more than {MAX_DEPTH} deep")
         explicit, at = self._explicit, head.begin
-        stop = end if head.length == _UNDEFINED else head.begin + head.length
+        stop = end if head.length == UNDEFINED else head.begin + head.length
         if stop > end:
             raise DataSetUnreadable(f"the data set was cut off at byte {end}")
         if head.vr == "UN":
@@ -197,7 +195,7 @@ class _Walker:
         try:
             while at < stop:
                 item = self._head(at)
-                if item.tag == _SEQUENCE_END:
+                if item.tag == SEQUENCE_END:
                     at = item.begin
                     break
                 at = self._item(items, item, stop, depth)
@@ -207,11 +205,11 @@ class _Walker:
 
     def _item(self, items: list[list[Element]], item: Element, stop: int, depth: int) -> int:
         self._left -= 1
-        if item.tag != _ITEM or self._left < 0:
+        if item.tag != ITEM or self._left < 0:
             raise DataSetUnreadable(f"no item at byte {item.at}")
         own: list[Element] = []
         items.append(own)
-        if item.length == _UNDEFINED:
+        if item.length == UNDEFINED:
             return self.elements(own, item.begin, stop, depth + 1)
         after = item.begin + item.length
         if after > stop:
@@ -223,11 +221,11 @@ class _Walker:
         found: list[tuple[int, int]] = []
         while True:
             item = self._head(at)
-            if item.tag == _SEQUENCE_END:
+            if item.tag == SEQUENCE_END:
                 return found, item.begin
             self._left -= 1
             at = item.begin + item.length
-            if item.tag != _ITEM or at > end or self._left < 0:
+            if item.tag != ITEM or at > end or self._left < 0:
                 raise DataSetUnreadable(f"no fragment at byte {item.at}")
             found.append((item.begin, item.length))
 

@@ -13,9 +13,10 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from lianzhen_protocol.dicomset import BIG_ENDIAN, DEFLATED, PIXELS
 from lianzhen_protocol.dicomtext import decode
 
-from .dataset import BIG_ENDIAN, DEFLATED, PIXELS, DataSet, Element, read
+from .dataset import DataSet, Element, read
 from .frames import Layout, layout
 
 Json = dict[str, Any]

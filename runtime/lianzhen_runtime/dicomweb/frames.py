@@ -7,9 +7,10 @@ from typing import Final
 
 import msgspec
 
+from lianzhen_protocol.dicomset import BIG_ENDIAN, DEFLATED, EXPLICIT, IMPLICIT, PIXELS
 from lianzhen_protocol.errors import ProtocolError
 
-from .dataset import BIG_ENDIAN, DEFLATED, EXPLICIT, IMPLICIT, PIXELS, DataSet, Element
+from .dataset import DataSet, Element
 
 _FLOATS: Final = (0x7FE00008, 0x7FE00009)
 _EXTENDED_OFFSETS: Final = 0x7FE00001

@@ -10,10 +10,10 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from lianzhen_protocol.dicomset import EXPLICIT
 from lianzhen_runtime.errors import LianzhenError
 from lianzhen_runtime.preview import OWN, NoPreview, PreviewWorker, eight_bit
 
-from .dataset import EXPLICIT
 from .media import JPEG_LS
 
 TARGETS: Final = (EXPLICIT, JPEG_LS)

@@ -5,9 +5,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
+from lianzhen_protocol.dicomset import EXPLICIT
 from lianzhen_runtime.errors import LianzhenError
-
-from .dataset import EXPLICIT
 
 DICOM, DICOM_JSON, OCTETS = (
     "application/dicom",

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
+from lianzhen_protocol.dicomset import RANGES, WILD, like
 from lianzhen_runtime.errors import LianzhenError
 
 Json = Mapping[str, Any]
@@ -27,8 +28,6 @@ NOT_ALL: Final = (
 )
 _TAG: Final = re.compile(r"[0-9A-Fa-f]{8}")
 _NUMBER: Final = re.compile(r"[0-9]{1,9}")
-_RANGES: Final = frozenset({"DA", "TM", "DT"})
-_WILD: Final = frozenset({"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})
 
 
 class QueryUnfit(LianzhenError):
@@ -159,13 +158,13 @@ def _texts(value: Any) -> list[str]:
 def _fits(match: Match, text: str) -> bool:
     if match.vr == "UI":
         return text in _list(match.value)
-    if match.vr in _RANGES and "-" in match.value:
+    if match.vr in RANGES and "-" in match.value:
         return _within(match.value, text)
-    if match.vr in _WILD:
+    if match.vr in WILD:
         wanted, text = match.value, text.strip()
         if match.vr == "PN":
             wanted, text = wanted.casefold(), text.casefold()
-        return _like(wanted, text)
+        return like(wanted, text)
     return text.strip() == match.value
 
 
@@ -179,20 +178,3 @@ def _within(value: str, text: str) -> bool:
     first, _, last = value.partition("-")
     first, last, text = first.strip(), last.strip(), text.strip()
     return bool(text) and text[: len(first)] >= first and (not last or text[: len(last)] <= last)
-
-
-def _like(wanted: str, text: str) -> bool:
-    """``*`` any characters, ``?`` one; in time that grows with both lengths, and no more."""
-    at = place = 0
-    star, mark = -1, 0
-    while at < len(text):
-        if place < len(wanted) and wanted[place] in ("?", text[at]) and wanted[place] != "*":
-            at, place = at + 1, place + 1
-        elif place < len(wanted) and wanted[place] == "*":
-            star, mark, place = place, at, place + 1
-        elif star >= 0:
-            mark += 1
-            at, place = mark, star + 1
-        else:
-            return False
-    return set(wanted[place:]) <= {"*"}

@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
+from lianzhen_protocol.dicomset import EXPLICIT, PIXELS
 from lianzhen_protocol.errors import ProtocolError
 from lianzhen_protocol.imaging import Instance
 from lianzhen_runtime.web.routes import Audience, Routes, Visit
@@ -19,7 +20,6 @@ from lianzhen_runtime.web.routes import Audience, Routes, Visit
 from . import multipart
 from .answers import ASK, Piece, answer, known, not_modified, tag_of, together
 from .archive import ImageAway, NoSuchImages, Reading, pixels_of
-from .dataset import EXPLICIT, PIXELS
 from .described import Description, turned, with_addresses
 from .frames import NoSuchFrame
 from .making import MAX_FILE_BYTES, TARGETS, NotConverted, Order, Workers

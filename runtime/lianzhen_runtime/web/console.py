@@ -176,11 +176,15 @@ class Console:
     async def _note(self, route: Route, request: web.Request, actor: Actor) -> None:
         """What was looked at is in the audit log before the page leaves."""
         subject = subject_of(route, request.path, request.match_info.get("id", ""), actor)
-        now_ms, quiet = self.now_ms(), QUIET in request.headers
-        if subject is None or self._looks.again(actor.id, subject, now_ms, quiet=quiet):
+        if subject is None:
             return
-        await self.store.write(lambda pen: pen.look(actor.id, subject))
-        self._looks.noted(actor.id, subject, now_ms)
+        await self._looks.note(
+            actor.id,
+            [subject],
+            self.now_ms(),
+            lambda _new: self.store.write(lambda pen: pen.look(actor.id, subject)),
+            quiet=QUIET in request.headers,
+        )
 
     async def _holder(self, route: Route, request: web.Request) -> Seat | None:
         """Who asks. Whoever shows a token is taken by that alone, whatever cookies come along."""

@@ -4,6 +4,7 @@ Noted by default, as denied by default: a page is left out by naming it here. Wh
 at again within a minute, and what an open page loads anew by itself, is the same look.
 """
 
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 from lianzhen_protocol.accounts import Actor, Role
@@ -79,6 +80,22 @@ class Looks:
         """Whether this is the look that is noted already."""
         last = self._last.get((actor, subject))
         return last is not None and now_ms - last < (QUIET_MS if quiet else AGAIN_MS)
+
+    async def note(
+        self,
+        actor: str,
+        subjects: Iterable[str],
+        now_ms: int,
+        write: Callable[[list[str]], Awaitable[object]],
+        *,
+        quiet: bool,
+    ) -> None:
+        """Have those written that are not noted already; in the log when this returns."""
+        new = [one for one in subjects if not self.again(actor, one, now_ms, quiet=quiet)]
+        if new:
+            await write(new)
+        for one in new:
+            self.noted(actor, one, now_ms)
 
     def noted(self, actor: str, subject: str, now_ms: int) -> None:
         """It is in the log now."""

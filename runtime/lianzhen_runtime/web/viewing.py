@@ -7,8 +7,9 @@ from typing import Final
 
 import msgspec
 
+from lianzhen_protocol.accounts import Actor
 from lianzhen_protocol.imaging import Instance, Study
-from lianzhen_protocol.key_images import KeyImage, Number
+from lianzhen_protocol.key_images import ImageKeyed, KeyImage, Number
 from lianzhen_runtime.preview import WINDOWS
 
 from .routes import Visit
@@ -81,6 +82,17 @@ class Keyed(msgspec.Struct, frozen=True, kw_only=True):
 
     frame: Number = 1
     keyed: bool
+
+    def body(self, image: Instance, by: Actor, now_ms: int) -> ImageKeyed:
+        """The record of it."""
+        return ImageKeyed(
+            instance=image.id,
+            frame=self.frame,
+            keyed=self.keyed,
+            by=by.id,
+            by_name=by.name,
+            keyed_ms=now_ms,
+        )
 
 
 def dicomweb_of(visit: Visit) -> str:

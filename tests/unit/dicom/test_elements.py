@@ -12,13 +12,21 @@ from hypothesis import strategies as st
 from pydicom.data import get_testdata_file
 
 from lianzhen_edge.dicom import elements
-from lianzhen_edge.dicom.elements import DataSetBroken, fields
+from lianzhen_edge.dicom.elements import DataSetBroken, Walk
+from lianzhen_protocol import dicomset
 
 FILES = (
     *("CT_small.dcm", "examples_rgb_color.dcm", "examples_palette.dcm", "examples_jpeg2k.dcm"),
     *("examples_ybr_color.dcm", "ExplVR_BigEnd.dcm", "MR_small.dcm", "693_J2KI.dcm"),
     *("MR_small_implicit.dcm", "image_dfl.dcm", "liver_1frame.dcm", "reportsi.dcm", "rtplan.dcm"),
 )
+
+
+def fields(data: bytes, syntax: str) -> dict[int, bytes]:
+    """A walk over one piece."""
+    walk = Walk(syntax)
+    walk.feed(data)
+    return walk.end()
 
 
 def encoded(name: str) -> tuple[str, bytes, pydicom.Dataset]:
@@ -53,7 +61,7 @@ def test_a_real_file_is_whole_and_says_what_pydicom_says(name: str) -> None:
 def test_a_file_that_was_cut_off_is_found_out_wherever(name: str) -> None:
     syntax, data, _ = encoded(name)
     whole = len(data)
-    if syntax == elements.DEFLATED:  # padding or a stray trailer may follow
+    if syntax == dicomset.DEFLATED:  # padding or a stray trailer may follow
         unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
         unpacker.decompress(data)
         whole -= len(unpacker.unused_data)
@@ -66,7 +74,7 @@ def test_a_file_that_was_cut_off_is_found_out_wherever(name: str) -> None:
 
 def element_ends(data: bytes, syntax: str) -> set[int]:
     """Where a cut leaves a data set that is whole in itself, only shorter."""
-    if syntax == elements.DEFLATED:
+    if syntax == dicomset.DEFLATED:
         return set()
     walker, ends = elements._Walker(syntax), set()
     walker._window = data
@@ -98,7 +106,7 @@ def test_it_comes_to_the_same_whatever_pieces_it_comes_in(name: str) -> None:
                 in_pieces(kept, syntax, size)
 
 
-@given(st.binary(max_size=400), st.sampled_from([elements.IMPLICIT, "1.2.840.10008.1.2.1"]))
+@given(st.binary(max_size=400), st.sampled_from([dicomset.IMPLICIT, "1.2.840.10008.1.2.1"]))
 def test_nonsense_is_said_to_be_that(data: bytes, syntax: str) -> None:
     try:
         found = fields(data, syntax)
@@ -123,10 +131,10 @@ def nested(depth: int) -> bytes:
 
 
 def test_sequences_within_sequences_have_an_end() -> None:
-    assert fields(nested(20), elements.IMPLICIT)[elements.MODALITY] == b"CT"
+    assert fields(nested(20), dicomset.IMPLICIT)[elements.MODALITY] == b"CT"
     for depth in (100, 20_000):
         with pytest.raises(DataSetBroken, match="deep"):
-            fields(nested(depth), elements.IMPLICIT)
+            fields(nested(depth), dicomset.IMPLICIT)
 
 
 def test_what_lies_in_a_sequence_is_not_the_images_own() -> None:
@@ -134,7 +142,7 @@ def test_what_lies_in_a_sequence_is_not_the_images_own() -> None:
     item = struct.pack("<HHL", 0xFFFE, 0xE000, len(inner)) + inner
     data = struct.pack("<HHL", 0x0008, 0x1140, len(item)) + item
     data += struct.pack("<HHL", 0x0008, 0x0060, 2) + b"CT"
-    assert elements.SOP_UID not in fields(data, elements.IMPLICIT)
+    assert elements.SOP_UID not in fields(data, dicomset.IMPLICIT)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +157,7 @@ def test_what_lies_in_a_sequence_is_not_the_images_own() -> None:
 )
 def test_why_a_data_set_is_none(data: bytes, words: str) -> None:
     with pytest.raises(DataSetBroken, match=words):
-        fields(data, elements.IMPLICIT)
+        fields(data, dicomset.IMPLICIT)
 
 
 def test_deflated_data_that_never_end_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,15 +165,15 @@ def test_deflated_data_that_never_end_are_refused(monkeypatch: pytest.MonkeyPatc
     packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     bomb = packer.compress(bytes(1 << 20)) + packer.flush()
     with pytest.raises(DataSetBroken, match="without end"):
-        fields(bomb, elements.DEFLATED)
+        fields(bomb, dicomset.DEFLATED)
     with pytest.raises(DataSetBroken, match="damaged"):
-        fields(b"\xff" * 20, elements.DEFLATED)
+        fields(b"\xff" * 20, dicomset.DEFLATED)
 
 
 def test_a_long_value_is_not_kept() -> None:
     data = struct.pack("<HHL", 0x0008, 0x1030, 5000) + bytes(5000)
     data += struct.pack("<HHL", 0x0008, 0x0060, 2) + b"CT"
-    assert set(fields(data, elements.IMPLICIT)) == {elements.MODALITY}
+    assert set(fields(data, dicomset.IMPLICIT)) == {elements.MODALITY}
 
 
 def test_unknown_values_of_undefined_length_are_implicit_inside() -> None:

@@ -8,9 +8,8 @@ from typing import NamedTuple
 
 import pytest
 
-from lianzhen_edge.dicom.arrival import part10
 from lianzhen_protocol.dicomtext import decode
-from support.modality import DCMTK
+from support.modality import DCMTK, part10
 
 NAME = "王^伟"
 GB = "gb18030"

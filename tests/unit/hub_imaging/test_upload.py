@@ -14,7 +14,6 @@ import aiohttp
 import numpy as np
 import pytest
 
-from lianzhen_edge.dicom.arrival import part10
 from lianzhen_edge.dicom.pace import Pace
 from lianzhen_edge.dicom.put import HubAway, Put, Refused
 from lianzhen_hub.imaging.store import Chunk
@@ -23,7 +22,7 @@ from lianzhen_protocol import imaging
 from lianzhen_runtime.packing import pack
 from line import Line
 from support.image_hub import ImageHub, image_hub
-from support.modality import ct_slice, data_set
+from support.modality import ct_slice, data_set, part10
 
 CHUNK = 16 << 10
 

@@ -13,10 +13,9 @@ from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from pydicom.uid import ImplicitVRLittleEndian
 
-from lianzhen_edge.dicom.arrival import part10
 from lianzhen_runtime import packing
 from lianzhen_runtime.packing import NotPacked, pack, unpack
-from support.modality import ct_slice, data_set
+from support.modality import ct_slice, data_set, part10
 
 EXPLICIT = "1.2.840.10008.1.2.1"
 

@@ -8,11 +8,11 @@ pydicom comes with the first question: it takes more memory than all that receiv
 
 import io
 import re
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from lianzhen_protocol import dicomtext
+from lianzhen_protocol.dicomset import RANGES, WILD, DeflatedBroken, inflated, like
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -32,8 +32,6 @@ _TEXTS: Final = frozenset(
     {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN"}
     | {"SH", "ST", "TM", "UC", "UI", "UR", "UT"}
 )
-_WILD: Final = frozenset({"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})
-_RANGES: Final = frozenset({"DA", "TM", "DT"})
 _LENGTH: Final = {"DA": 8, "TM": 13, "DT": 26}
 
 
@@ -52,7 +50,10 @@ def read(data: bytes, transfer_syntax: str) -> Attributes:
 
     syntax = UID(transfer_syntax)
     if syntax.is_deflated:
-        data = _inflated(data)
+        try:
+            data = inflated(data, MAX_PLAIN_BYTES)
+        except DeflatedBroken as error:
+            raise QueryBroken(str(error)) from error
     try:
         found = read_set(io.BytesIO(data), syntax.is_implicit_VR, syntax.is_little_endian)
         raw = found.get_item(CHARSET)
@@ -62,17 +63,6 @@ def read(data: bytes, transfer_syntax: str) -> Attributes:
         raise
     except Exception as error:  # the library raises whatever it stumbled upon
         raise QueryBroken("not a data set in its transfer syntax") from error
-
-
-def _inflated(data: bytes) -> bytes:
-    unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
-    try:
-        plain = unpacker.decompress(data, MAX_PLAIN_BYTES)
-    except zlib.error as error:
-        raise QueryBroken("the deflated data set is damaged") from error
-    if not unpacker.eof:
-        raise QueryBroken("the deflated data set was cut off, or inflates without end")
-    return plain
 
 
 def _attributes(found: "Dataset", charset: bytes, depth: int) -> dict[int, Value]:
@@ -206,7 +196,7 @@ def _text(vr: str, key: str, value: str) -> bool:
     values = value.split("\\")
     if vr == "UI":
         return bool(set(key.split("\\")) & set(values))
-    if vr in _RANGES:
+    if vr in RANGES:
         return any(_in_range(vr, key, one) for one in values if one)
     return any(_same(vr, part, one) for part in key.split("\\") for one in values if one)
 
@@ -229,26 +219,8 @@ def _same(vr: str, key: str, value: str) -> bool:
     if vr == "PN":
         key, value = key.casefold().rstrip("^="), value.casefold()
         groups = [value.rstrip("^="), *(group.rstrip("^") for group in value.split("="))]
-        return any(_fits(key, group) for group in groups)
-    return _fits(key, value) if vr in _WILD else key == value
-
-
-def _fits(pattern: str, text: str) -> bool:
-    """``*`` stands for any characters, ``?`` for one. Greedy, in at most len x len steps."""
-    at = spot = 0
-    star, mark = -1, 0
-    while at < len(text):
-        if spot < len(pattern) and pattern[spot] == "*":
-            star, mark = spot, at
-            spot += 1
-        elif spot < len(pattern) and pattern[spot] in ("?", text[at]):
-            at, spot = at + 1, spot + 1
-        elif star >= 0:
-            mark += 1
-            at, spot = mark, star + 1
-        else:
-            return False
-    return pattern[spot:].strip("*") == ""
+        return any(like(key, group) for group in groups)
+    return like(key, value) if vr in WILD else key == value
 
 
 # -- answers
