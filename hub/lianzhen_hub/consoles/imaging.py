@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from aiohttp import web
 
-from lianzhen_hub.consultations.access import case_of
+from lianzhen_hub.consultations.access import case_of, may_see
 from lianzhen_hub.imaging.meanings import mark, seen
 from lianzhen_hub.imaging.stores import Name, Part
 from lianzhen_hub.page import HubPage
 from lianzhen_protocol.accounts import Actor, Role
-from lianzhen_protocol.consultation import Consultation, State
+from lianzhen_protocol.consultation import Consultation
 from lianzhen_protocol.errors import SealBroken
 from lianzhen_protocol.imaging import SAFE, Instance, Study, images_of
 from lianzhen_protocol.key_images import KeyImage, keys_of
@@ -73,10 +73,7 @@ def _on_case(sheets: Sheets, actor: Actor, study: Study) -> bool:
     if not study.patient_id or Role.EXPERT not in actor.roles:
         return False
     return any(
-        case.expert is not None
-        and case.expert.id == actor.id
-        and case.state is not State.CANCELLED
-        and study.id in case.studies
+        may_see(case, actor) and study.id in case.studies
         for case in sheets.find(Consultation, owner=study.patient_id)
     )
 

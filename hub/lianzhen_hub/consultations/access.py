@@ -16,10 +16,19 @@ class NoSuchCase(LianzhenError):
 def case_of(sheets: Sheets, actor: Actor, consultation: str) -> Consultation:
     """The case, for the expert who is on it or is asked; NoSuchCase for everybody else."""
     found = sheets.get(Consultation, consultation)
-    gone = State.CANCELLED
-    if found is None or found.expert is None or found.expert.id != actor.id or found.state is gone:
+    if found is None or not may_see(found, actor):
         raise NoSuchCase("there is no such case, or you are not on it")
     return found
+
+
+def is_on(case: Consultation, actor: Actor) -> bool:
+    """Whether this expert has the case, or is asked."""
+    return case.expert is not None and case.expert.id == actor.id
+
+
+def may_see(case: Consultation, actor: Actor) -> bool:
+    """Whether this expert may look into it: one that was called off is nobody's any more."""
+    return is_on(case, actor) and case.state is not State.CANCELLED
 
 
 def expert_of(actor: Actor) -> Person:

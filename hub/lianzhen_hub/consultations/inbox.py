@@ -19,7 +19,7 @@ from lianzhen_protocol.matching import (
 )
 from lianzhen_protocol.sheets import Sheets
 
-from .access import NoSuchCase, case_of, expert_of
+from .access import NoSuchCase, case_of, expert_of, is_on
 from .assignment import MOST, request_of
 from .history import happen
 
@@ -65,8 +65,8 @@ class Inbox(msgspec.Struct, frozen=True, kw_only=True):
 def inbox_of(sheets: HubSheets, actor: Actor) -> Inbox:
     """Who is asked, what is open and fits, what is under way or done."""
     expert, clinics = sheets.get(Expert, actor.id), clinic_names(sheets)
-    asked = [each for each in _in(sheets, State.ASSIGNED) if _is_on(each, actor)]
-    own = [each for state in _OWN for each in _in(sheets, state) if _is_on(each, actor)]
+    asked = [each for each in _in(sheets, State.ASSIGNED) if is_on(each, actor)]
+    own = [each for state in _OWN for each in _in(sheets, state) if is_on(each, actor)]
     free = [each for each in _in(sheets, State.PENDING) if expert and fits(each, expert)]
     own.sort(key=lambda each: each.pending_ms or 0, reverse=True)
     return Inbox(
@@ -114,10 +114,6 @@ def clinic_names(sheets: HubSheets) -> dict[str, str]:
 
 def _in(sheets: Sheets, state: State) -> list[Consultation]:
     return sheets.find(Consultation, state=state, limit=MOST)
-
-
-def _is_on(consultation: Consultation, actor: Actor) -> bool:
-    return consultation.expert is not None and consultation.expert.id == actor.id
 
 
 def _ordered(found: list[Consultation]) -> list[Consultation]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 from aiohttp import web
 
+from lianzhen_hub.consultations.access import is_on
 from lianzhen_protocol.accounts import Actor, Role
 from lianzhen_protocol.consultation import Consultation, State
 from lianzhen_protocol.errors import ProtocolError
@@ -188,7 +189,7 @@ def _on_cases(sheets: Sheets, actor: Actor) -> list[str]:
         for state in State
         if state is not State.CANCELLED
         for case in sheets.find(Consultation, state=state, limit=MOST_STUDIES)
-        if case.expert is not None and case.expert.id == actor.id
+        if is_on(case, actor)
         for key in case.studies
     }
     found = [sheets.get(Study, key) for key in sorted(keys)[:MOST_STUDIES]]
