@@ -7,12 +7,15 @@ from typing import Final
 from lianzhen_edge.journal.journal import Journal
 from lianzhen_protocol import triage
 from lianzhen_protocol.acuity import Level
-from lianzhen_protocol.imaging import Study, images_of
+from lianzhen_protocol.imaging import STORED, Instance, Study, images_of
 from lianzhen_protocol.sheets import Sheets
+
+from .shelf import NEW, READY, Shelf
 
 _NEWEST: Final = 50
 """Studies that are looked at."""
 _FRESH_SECONDS: Final = 1.0
+_ABOUT: Final = frozenset({Study.SHEET, Instance.SHEET, Shelf.SHEET, triage.TriageSuggestion.SHEET})
 
 
 def level_of(sheets: Sheets, patient_id: str) -> Level:
@@ -35,12 +38,12 @@ class Order:
         journal.on_change(self._changed)
 
     def _changed(self, sheets: set[tuple[str, str]]) -> None:
-        if any(kind in (Study.SHEET, triage.TriageSuggestion.SHEET) for kind, _ in sheets):
+        if any(kind in _ABOUT for kind, _ in sheets):
             self._stale = True
 
     def first(self) -> list[str]:
-        """Keys of images whose patients are of level I or II and of which the hub has not all:
-        the worst case first, of a study as it is read."""
+        """Keys of images with work to do, whose patients are of level I or II and of whose study
+        the hub has not all: the worst case first, of a study as it is read."""
         now = self._clock()
         if self._stale and now >= self._stale_at:
             self._first, self._stale, self._stale_at = self._look(), False, now + _FRESH_SECONDS
@@ -54,4 +57,10 @@ class Order:
             if study.received < study.stored
         ]
         urgent = sorted(each for each in studies if each[0] <= Level.URGENT)
-        return [image.id for *_, study in urgent for image in images_of(sheets, study)]
+        images = (image for *_, study in urgent for image in images_of(sheets, study))
+        return [image.id for image in images if self._has_work(image)]
+
+    def _has_work(self, image: Instance) -> bool:
+        """Whether its original never went, or its preview is to be made or sent."""
+        shelf = self._sheets.get(Shelf, image.id)
+        return image.state == STORED or (shelf is not None and shelf.preview in (NEW, READY))

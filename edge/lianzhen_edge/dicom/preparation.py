@@ -7,6 +7,7 @@ records are written and away. Whoever needs the processor for longer, as a call 
 
 import asyncio
 from collections import OrderedDict
+from itertools import islice
 from typing import Final
 
 import msgspec
@@ -110,9 +111,9 @@ class Preparation:
     def _next(self) -> list[Shelf]:
         """A few that have no preview yet."""
         sheets = self._journal.sheets
-        first = [sheets.get(Shelf, key) for key in self.order.first()]
-        urgent = [shelf for shelf in first if shelf is not None and shelf.preview == NEW]
-        return urgent[:_BATCH] or sheets.find(Shelf, state=NEW, limit=_BATCH)
+        first = (sheets.get(Shelf, key) for key in self.order.first())
+        urgent = (shelf for shelf in first if shelf is not None and shelf.preview == NEW)
+        return list(islice(urgent, _BATCH)) or sheets.find(Shelf, state=NEW, limit=_BATCH)
 
     async def _make_preview(self, shelf: Shelf) -> None:
         try:

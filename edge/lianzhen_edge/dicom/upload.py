@@ -208,7 +208,7 @@ class Uploader:
         """All that is due, in order."""
         sheets, later = self._journal.sheets, self._previews_later
         many = 1 + len(later) + AT_ONCE
-        first = [sheets.get(Shelf, key) for key in self._order.first()]
+        first = (sheets.get(Shelf, key) for key in self._order.first())
         urgent = (shelf for shelf in first if shelf is not None and shelf.preview == READY)
         for shelf in chain(urgent, sheets.find(Shelf, state=READY, limit=many)):
             if later.is_due(shelf.id):
